@@ -1,0 +1,24 @@
+# `make demo` and `make test` need Python 3.11+ and nothing else: they make .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VIDEO ?=
+
+.PHONY: demo test lint clean
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/python -m benchmarks.demo $(if $(VIDEO),--video "$(VIDEO)")
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf demo .pytest_cache .ruff_cache

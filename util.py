@@ -1,0 +1,141 @@
+"""Small things that every other module may use: errors, files, devices, pixel coordinates.
+
+Conventions: pixels are (x, y), integer at pixel centres; normalised xy = pixel / (W - 1, H - 1) * 2 - 1, so that
+-1 and 1 are the centres of the first and last pixel (grid_sample's align_corners=True).
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: one line that says what, where, and what was expected."""
+
+
+def command(main):
+    """Decorate a command's main(): users' mistakes become one line on stderr and exit code 2."""
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            message, code = str(error), 2
+        except torch.OutOfMemoryError:
+            message, code = "out of GPU memory: lower --num_pairs, --num_points or --chunk, or preprocess with a smaller --max_side", 2
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            message, code = f"the disk is full while writing {error.filename or 'output'}: free some space and run again", 2
+        except KeyboardInterrupt:
+            message, code = "interrupted", 130
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(code)
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path` that is synced and renamed to it on success, deleted on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class StopSignal:
+    """Within the context SIGINT and SIGTERM set `.received` instead of ending the process (a second one ends it)."""
+
+    def __init__(self):
+        self.received = None
+
+    def __enter__(self):
+        self._previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number, _frame):
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+
+def pick_device(name):
+    """torch.device for 'auto', 'cpu' or 'cuda[:n]'. UserError when CUDA is asked for and absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: this torch ({torch.__version__}) sees no CUDA device; use --device cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from error
+
+
+def seed_everything(seed):
+    """Seed torch (CPU and CUDA) and numpy."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def normalise_pixels(pixels, height, width):
+    """(..., 2) pixels -> normalised xy. A side of one pixel maps to 0."""
+    size = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    return pixels / size * 2 - 1
+
+
+def denormalise_pixels(xy, height, width):
+    """(..., 2) normalised xy -> pixels; inverse of normalise_pixels."""
+    size = xy.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    return (xy + 1) / 2 * size
+
+
+def pixel_grid(height, width, device=None):
+    """(H, W, 2) float32 pixel coordinates (x, y)."""
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    return torch.stack([x, y], dim=-1).float()
+
+
+def sample_at_pixels(maps, pixels, mode="bilinear", padding="zeros"):
+    """Sample maps (B, C, H, W) at pixels (B, ..., 2) -> (B, ..., C), align_corners, zeros outside by default."""
+    height, width = maps.shape[-2:]
+    grid = normalise_pixels(pixels, height, width).reshape(maps.shape[0], -1, 1, 2)
+    sampled = F.grid_sample(maps, grid.to(maps.dtype), mode=mode, padding_mode=padding, align_corners=True)
+    return sampled[..., 0].transpose(1, 2).reshape(*pixels.shape[:-1], maps.shape[1])
+
+
+def inside_image(pixels, height, width, margin=0.0):
+    """(...) bool: pixels (..., 2) within the image, or at most `margin` pixels outside it."""
+    x, y = pixels[..., 0], pixels[..., 1]
+    return (x >= -margin) & (x <= width - 1 + margin) & (y >= -margin) & (y <= height - 1 + margin)
+
+
+def to_raster(pixels, size, original_size):
+    """Inside pixels (integer centres, at `size` = (H, W)) -> the user's raster: centres at +0.5, at `original_size`."""
+    scale = pixels.new_tensor([original_size[1] / size[1], original_size[0] / size[0]])
+    return (pixels + 0.5) * scale
+
+
+def from_raster(raster, size, original_size):
+    """The user's raster coordinates (centres at +0.5, at `original_size`) -> inside pixels; inverse of to_raster."""
+    scale = raster.new_tensor([size[1] / original_size[1], size[0] / original_size[0]])
+    return raster * scale - 0.5
