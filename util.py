@@ -31,11 +31,14 @@ def command(main):
         except UserError as error:
             message, code = str(error), 2
         except torch.OutOfMemoryError:
-            message, code = "out of GPU memory: lower --num_pairs, --num_points or --chunk, or preprocess with a smaller --max_side", 2
+            code = 2
+            message = ("out of GPU memory: lower --num_pairs, --num_points or --num_samples (training), --chunk (queries), "
+                       "or preprocess with a smaller --max_side")
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            message, code = f"the disk is full while writing {error.filename or 'output'}: free some space and run again", 2
+            code = 2
+            message = f"the disk is full while writing {error.filename or 'output'}: free some space and run again"
         except KeyboardInterrupt:
             message, code = "interrupted", 130
         print(f"error: {message}", file=sys.stderr)
