@@ -527,7 +527,7 @@ def plain_objects(rng, kind, aspect, count=2):
     return patterned(rng, motions[:count], 0.2)
 
 
-def patterned(rng, motions, radius, colours=range(len(PALETTES))):
+def patterned(rng, motions, radius, colours=(0, 1, 2, 3, 4)):
     palettes, patterns = rng.permutation(colours), rng.permutation(["stripes", "dots", "marble"])
     shapes = random_shapes(rng, radius)
     return [
