@@ -32,8 +32,8 @@ def command(main):
             message, code = str(error), 2
         except torch.OutOfMemoryError:
             code = 2
-            message = ("out of GPU memory: lower --num_pairs, --num_points or --num_samples (training), --chunk (queries), "
-                       "or preprocess with a smaller --max_side")
+            message = ("out of GPU memory: lower --num_pairs, --num_points or --num_samples (training) "
+                       "or --chunk (queries), or preprocess with a smaller --max_side")
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

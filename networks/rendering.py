@@ -59,9 +59,9 @@ def within_depth_range(points):
 
 
 def occlusion_score(weights, depths, surface_depth):
-    """How much of the ray is absorbed clearly in front of the predicted point (Q rays -> (...), 0 to 1).
+    """How much of the ray is absorbed clearly in front of the predicted point: (...) in [0, 1].
 
-    weights, depths (..., K) along the ray at the predicted pixel; surface_depth (...). 'Clearly' is 1.1 sample spacings.
+    weights, depths (..., K) along the ray at the predicted pixel; surface_depth (...). Clearly: 1.1 sample spacings.
     """
     spacing = (FAR - NEAR) / weights.shape[-1]
     in_front = depths < surface_depth[..., None] - 1.1 * spacing
