@@ -23,7 +23,8 @@ def read_flo(path):
         raise util.UserError(f"{path}: not a .flo file (expected the Middlebury format, which begins with PIEH)")
     width, height = (int(size) for size in np.frombuffer(data, "<i4", 2, offset=4))
     if width <= 0 or height <= 0 or len(data) != 12 + 8 * width * height:
-        raise util.UserError(f"{path}: damaged: {len(data)} bytes, expected {12 + 8 * width * height} for {width}x{height}")
+        expected = 12 + 8 * width * height
+        raise util.UserError(f"{path}: damaged: {len(data)} bytes, expected {expected} for {width}x{height}")
     return np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
 
 
@@ -39,7 +40,7 @@ def write_flo(path, flow):
 
 
 def color_wheel():
-    """(55, 3) float64 RGB in [0, 255]: the hues of Baker et al., "A Database and Evaluation Methodology for Optical Flow"."""
+    """(55, 3) float64 RGB in [0, 255]: the hues of Baker et al., "A Database ... for Optical Flow" (IJCV 2011)."""
     lengths = {"RY": 15, "YG": 6, "GC": 4, "CB": 11, "BM": 13, "MR": 6}
     red, green, blue = np.eye(3) * 255
     corners = {"R": red, "Y": red + green, "G": green, "C": green + blue, "B": blue, "M": blue + red}
