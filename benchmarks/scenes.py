@@ -19,8 +19,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-from PIL import Image
 
+from loaders.data_dir import write_image
 from util import UserError, atomic_path, command
 
 TEXELS = 768  # side of a texture image
@@ -426,8 +426,8 @@ class Scene:
         """Write FOLDER/frames/*.png, masks/*.png, video.mp4 and ground_truth.npz; returns the folder."""
         folder = Path(folder)
         for index, image in enumerate(self.video):
-            save_png(folder / "frames" / f"{index:05d}.png", image)
-            save_png(folder / "masks" / f"{index:05d}.png", self.mask(index).astype(np.uint8) * 255)
+            write_image(folder / "frames" / f"{index:05d}.png", image)
+            write_image(folder / "masks" / f"{index:05d}.png", self.mask(index).astype(np.uint8) * 255)
         write_mp4(folder / "video.mp4", self.video, fps)
         with atomic_path(folder / "ground_truth.npz") as path:
             np.savez_compressed(path, **self.ground_truth(**ground_truth))
@@ -583,11 +583,6 @@ MAKERS = {
 
 
 # ---------------------------------------------------------------- files and command
-
-
-def save_png(path, image):
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary)
 
 
 def write_mp4(path, video, fps):

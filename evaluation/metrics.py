@@ -1,0 +1,113 @@
+"""The numbers of a point tracking table, from arrays.
+
+TAP-Vid's metrics (Doersch et al. 2022) and the temporal coherence of OmniMotion (Wang et al. 2023). Conventions: tracks
+(Q, N, 2) are (x, y) in raster pixels of a 256 x 256 image; occluded (Q, N) bool; query_frames (Q,) integers. Shares are
+in percent, TC in pixels of the 256 x 256 image. A mean over an empty set is nan. Q queries, N frames.
+"""
+
+import numpy as np
+
+RESOLUTION = 256  # side of the square image on which errors are measured
+THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of that image
+QUERY_MODES = ("strided", "first")
+SUMMARY = ("AJ", "delta_avg", "OA", "TC")
+
+
+def to_metric_scale(tracks, video_size):
+    """Raster tracks (..., 2) of a video of size (H, W) -> raster tracks of the 256 x 256 image."""
+    height, width = video_size
+    return np.asarray(tracks, np.float64) * [RESOLUTION / width, RESOLUTION / height]
+
+
+def evaluated(query_frames, num_frames, query_mode):
+    """(Q, N) bool: the frames that count. strided: all but the query's own; first: those after it."""
+    frames, queries = np.arange(num_frames)[None], np.asarray(query_frames)[:, None]
+    if query_mode == "strided":
+        return frames != queries
+    if query_mode == "first":
+        return frames > queries
+    raise ValueError(f"query mode {query_mode!r}: expected one of {', '.join(QUERY_MODES)}")
+
+
+def share(count, total):
+    """100 * count / total, nan where the total is 0."""
+    count, total = np.asarray(count, float), np.asarray(total, float)
+    return np.divide(100 * count, total, out=np.full(count.shape, np.nan), where=total > 0)
+
+
+def tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, query_mode, per_track=False):
+    """AJ, delta_avg, OA, and delta_T and jaccard_T at each threshold T, in percent, over one video.
+
+    delta_T: of the points that are truly visible, the share closer than T, whatever occlusion was predicted.
+    jaccard_T: true positives / (visible points + false positives); a true positive is visible, predicted visible and
+    closer than T; a false positive is predicted visible but hidden or not that close. OA: share of right occlusions.
+    Strictly closer; a prediction that is not finite is never close. With per_track every value is an array (Q,).
+    """
+    axis = 1 if per_track else None
+    counted = evaluated(query_frames, true_tracks.shape[1], query_mode)
+    visible, predicted = ~true_occluded & counted, ~occluded & counted
+    squared = np.square(tracks - true_tracks).sum(-1)
+    metrics = {"OA": share(((occluded == true_occluded) & counted).sum(axis), counted.sum(axis))}
+    for threshold in THRESHOLDS:
+        with np.errstate(invalid="ignore"):
+            close = squared < threshold**2
+        positives = (visible & predicted & close).sum(axis)
+        false_positives = (predicted & ~(visible & close)).sum(axis)
+        metrics[f"delta_{threshold}"] = share((visible & close).sum(axis), visible.sum(axis))
+        metrics[f"jaccard_{threshold}"] = share(positives, visible.sum(axis) + false_positives)
+    metrics["AJ"] = np.mean([metrics[f"jaccard_{t}"] for t in THRESHOLDS], axis=0)
+    metrics["delta_avg"] = np.mean([metrics[f"delta_{t}"] for t in THRESHOLDS], axis=0)
+    return metrics
+
+
+def temporal_coherence(query_frames, true_tracks, true_occluded, tracks, query_mode, per_track=False):
+    """Mean distance between the accelerations (second differences) of predicted and true tracks, over visible points.
+
+    A second difference counts where the point is truly visible in all of its three frames, and, in the mode `first`,
+    none of them lies before the query. Per track (Q,) on request.
+    """
+    difference = np.linalg.norm(np.diff(tracks - true_tracks, n=2, axis=1), axis=-1)
+    used = ~true_occluded
+    if query_mode == "first":
+        used = used & (np.arange(used.shape[1]) >= np.asarray(query_frames)[:, None])
+    used = used[:, :-2] & used[:, 1:-1] & used[:, 2:]
+    axis = 1 if per_track else None
+    total = np.where(used, difference, 0).sum(axis)
+    return share(total, used.sum(axis)) / 100
+
+
+def point_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, query_mode="strided", per_track=False):
+    """Everything above, as one dict of floats, or of lists of Q floats."""
+    metrics = tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, query_mode, per_track)
+    metrics["TC"] = temporal_coherence(query_frames, true_tracks, true_occluded, tracks, query_mode, per_track)
+    return {name: values.tolist() for name, values in metrics.items()}
+
+
+def keypoint_share(true_tracks, true_visible, tracks, radius):
+    """PCK: the percentage of visible keypoints no further than the frame's radius (N,) from the prediction."""
+    error = np.linalg.norm(tracks - true_tracks, axis=-1)
+    return float(share(((error <= radius) & true_visible).sum(), true_visible.sum()))
+
+
+def occlusion_curve(scores, true_occluded, counted, thresholds):
+    """Precision, recall and accuracy, in percent, of `occluded = score > threshold` at each threshold (T,)."""
+    scores, truth = scores[counted], true_occluded[counted]
+    curve = {"precision": [], "recall": [], "OA": []}
+    for threshold in thresholds:
+        predicted = scores > threshold
+        hits = (predicted & truth).sum()
+        curve["precision"].append(float(share(hits, predicted.sum())))
+        curve["recall"].append(float(share(hits, truth.sum())))
+        curve["OA"].append(float(share((predicted == truth).sum(), truth.size)))
+    return curve
+
+
+def mean_metrics(per_video):
+    """Mean over videos of a list of dicts, ignoring nan; nan where no video has a value. Lists are left out."""
+    means = {}
+    for name in dict.fromkeys(name for metrics in per_video for name in metrics):
+        values = [metrics[name] for metrics in per_video if name in metrics and not isinstance(metrics[name], list)]
+        finite = [value for value in values if np.isfinite(value)]
+        if values:
+            means[name] = float(np.mean(finite)) if finite else float("nan")
+    return means
