@@ -1,0 +1,230 @@
+"""Training batches: which frame pairs, which pixels, by the published sampling with hard mining (paper section 4.5).
+
+Conventions: P pairs of n points; pixels (x, y) with integer centres. The choice of frames is the host's (numpy), all
+work over pixels runs where the correspondences live, without waiting for the device. A batch opens no file (but for
+storage 'disk', where the memory map pages in what is read).
+"""
+
+import math
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from util import inside_image
+
+HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
+DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
+
+
+class Batch(NamedTuple):
+    """frames_1, frames_2 (P,) long; pixels_1, pixels_2 (P, n, 2); rgb_1 (P, n, 3) in [0, 1]; weight (P, n).
+
+    source_frames (P,), source_cells (P, n): where in the error maps the points were drawn.
+    """
+
+    frames_1: torch.Tensor
+    frames_2: torch.Tensor
+    pixels_1: torch.Tensor
+    pixels_2: torch.Tensor
+    rgb_1: torch.Tensor
+    weight: torch.Tensor
+    source_frames: torch.Tensor
+    source_cells: torch.Tensor
+
+    def to(self, device):
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class CorrespondencePool:
+    """All correspondences of one video as tensors: flow[i] int16 (P_i, H*W, 2), bits[i] uint8 (P_i, 2, B)."""
+
+    def __init__(self, data, device, storage="auto"):
+        self.height, self.width, self.num_frames = data.height, data.width, data.num_frames
+        self.flow_step, self.partners = data.flow_step, [data.partners(i) for i in range(data.num_frames)]
+        self.pair_counts = data.pair_counts
+        self.storage = self._choose_storage(data, device) if storage == "auto" else storage
+        self.device = device if self.storage == "device" else torch.device("cpu")
+        self.flow = [self._load(data.flow_fixed(i)).flatten(1, 2) for i in range(self.num_frames)]
+        self.bits = [self._load(data.valid_bits(i)) for i in range(self.num_frames)]
+        self.frames = torch.from_numpy(data.frames()).flatten(1, 2).to(self.device)  # (N, H*W, 3) uint8
+        self.counts = torch.from_numpy(np.stack([data.count_map(i) for i in range(self.num_frames)]).astype(np.int32))
+        self.counts = self.counts.flatten(1).to(self.device)  # (N, H*W)
+
+    @staticmethod
+    def _choose_storage(data, device):
+        size = sum(data.flow_fixed(i).nbytes + data.valid_bits(i).nbytes for i in range(data.num_frames))
+        if device.type == "cuda":
+            return "device" if size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] else "disk"
+        return "host" if size < HOST_LIMIT else "disk"
+
+    def _load(self, array):
+        if self.storage == "disk":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and so is what is done with it
+                return torch.from_numpy(array)
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    def masks(self, pairs):
+        """[(i, row)] -> cycle, occluded bool (P, H*W)."""
+        bits = torch.stack([self.bits[i][row] for i, row in pairs])
+        shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
+        flat = (bits[..., None] >> shifts & 1).flatten(2)[..., : self.height * self.width].bool()
+        return flat[:, 0], flat[:, 1]
+
+    def flow_at(self, pairs, index):
+        """[(i, row)], pixel index (P, n) -> flow (P, n, 2) in pixels."""
+        flow = torch.stack([self.flow[i][row][index[p]] for p, (i, row) in enumerate(pairs)])
+        return flow.float() * self.flow_step
+
+    def colours(self, frames, pixels):
+        """Bilinear colours of frames (P,) at pixels (P, n, 2) -> (P, n, 3) in [0, 1]; zeros outside."""
+        base = pixels.floor()
+        total = 0
+        for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            corner = base + pixels.new_tensor([dx, dy])
+            weight = (1 - (pixels - corner).abs()).prod(-1) * inside_image(corner, self.height, self.width)
+            x = corner[..., 0].clamp(0, self.width - 1).long()
+            y = corner[..., 1].clamp(0, self.height - 1).long()
+            total = total + weight[..., None] * self.frames[frames[:, None], y * self.width + x]
+        return total / 255
+
+
+def pair_weight(distance, max_interval, kind="cos"):
+    """Weight of pairs by frame distance d: cos((d - 1) / d_max * pi/2) as released, its inverse in the paper."""
+    weight = np.cos((np.asarray(distance) - 1.0) / max_interval * np.pi / 2)
+    return weight if kind == "cos" else 1 / np.maximum(weight, 1e-3)  # 1e-3: d may come near d_max + 1
+
+
+def draw(weights, count, generator):
+    """`count` indices per row of weights (P, M), with replacement, proportional to the weights -> (P, count) long."""
+    cumulative = weights.double().cumsum(-1)  # float64: a long float32 sum would swallow small weights
+    uniform = torch.rand(len(weights), count, generator=generator, dtype=torch.float64, device=weights.device)
+    index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return index.clamp(max=weights.shape[1] - 1)
+
+
+def blur(maps):
+    """5 x 5 Gaussian blur (sigma 1.1, as cv2.GaussianBlur((5, 5), 0)) of maps (N, h, w)."""
+    kernel = torch.exp(-0.5 * (torch.arange(-2.0, 3.0, device=maps.device) / 1.1) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(maps[:, None], (2, 2, 2, 2), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 5, 1)), kernel.view(1, 1, 1, 5))[:, 0]
+
+
+class Sampler:
+    """Draws batches from a pool; hard mining once it has error maps (set_error_maps, or learn with online=True)."""
+
+    def __init__(self, pool, seed=0, hard=True, count_map=True, online=False, pair_weight="cos", swap=True):
+        self.pool, self.hard, self.count_map, self.pair_weight, self.swap = pool, hard, count_map, pair_weight, swap
+        self.random = np.random.default_rng(seed)
+        self.generator = torch.Generator(pool.device).manual_seed(seed)
+        # online error maps are a running mean over square cells, about 64 along the longer side
+        self.cell = max(2, round(max(pool.height, pool.width) / 64)) if online else 1
+        self.grid = (math.ceil(pool.height / self.cell), math.ceil(pool.width / self.cell))
+        y, x = torch.meshgrid(torch.arange(pool.height), torch.arange(pool.width), indexing="ij")
+        self.cell_of_pixel = (y // self.cell * self.grid[1] + x // self.cell).flatten().to(pool.device)
+        self.online = online
+        self.running = torch.zeros(pool.num_frames, math.prod(self.grid), device=pool.device) if online else None
+        self.error_maps = None  # (N, cells), pixels
+        self.frame_error = None  # (N,) numpy
+
+    def sample(self, num_pairs, num_points, max_interval):
+        """One batch of pairs at most max_interval frames apart."""
+        pairs, distance = self._choose_pairs(num_pairs, max_interval)
+        cycle, occluded = self.pool.masks([(i, row) for i, row, _ in pairs])
+        mask = cycle | occluded | torch.from_numpy(distance == 1).to(cycle.device)[:, None]
+        empty = ~mask.any(-1, keepdim=True)
+        sources = torch.tensor([i for i, _, _ in pairs], device=cycle.device)
+        index = draw(self._pixel_weights(mask | empty, sources), num_points, self.generator)
+        pixels_1 = torch.stack([index % self.pool.width, index // self.pool.width], dim=-1).float()
+        pixels_2 = pixels_1 + self.pool.flow_at([(i, row) for i, row, _ in pairs], index)
+        weight = torch.from_numpy(pair_weight(distance, max_interval, self.pair_weight)).to(pixels_1)
+        weight = (weight[:, None] * ~empty).expand(-1, num_points)
+        targets = torch.tensor([j for _, _, j in pairs], device=cycle.device)
+        return self._swap(sources, targets, pixels_1, pixels_2, weight, cycle.gather(1, index), index)
+
+    def _choose_pairs(self, num_pairs, max_interval):
+        """-> [(i, row, j)], distance |i - j| (P,)."""
+        pool, probability = self.pool, None
+        if self.hard and self.frame_error is not None:
+            probability = self.frame_error / self.frame_error.sum()
+        sources = self.random.choice(pool.num_frames, num_pairs, p=probability)
+        pairs = []
+        for i in sources.tolist():
+            rows = [row for row, j in enumerate(pool.partners[i]) if abs(i - j) <= max_interval]
+            row = rows[self.random.choice(len(rows), p=self._partner_probability(i, rows))]
+            pairs.append((i, row, pool.partners[i][row]))
+        return pairs, np.array([abs(i - j) for i, _, j in pairs])
+
+    def _partner_probability(self, i, rows):
+        """Proportional to the number of valid correspondences; the adjacent frames get 0.5 each, then all is scaled."""
+        partners = np.array([self.pool.partners[i][row] for row in rows])
+        weights = self.pool.pair_counts[i, partners].astype(float)
+        weights /= max(weights.sum(), 1)
+        weights[np.abs(partners - i) == 1] = 0.5
+        return weights / weights.sum()
+
+    def _pixel_weights(self, mask, sources):
+        """Sampling weights (P, H*W) of the pixels in mask (P, H*W), for pairs with source frames (P,)."""
+        mask = mask.float()
+        if not self.hard:
+            return mask
+        if self.error_maps is None:
+            return mask / (self.pool.counts[sources] + 1).sqrt() if self.count_map else mask
+        error = self.error_maps[sources][:, self.cell_of_pixel] * mask
+        # half by error, half uniform; where all errors are 0 only the uniform half is left
+        return error / error.sum(-1, keepdim=True).clamp(min=1e-12) + mask / mask.sum(-1, keepdim=True)
+
+    def _swap(self, frames_1, frames_2, pixels_1, pixels_2, weight, covisible, index):
+        cells, sources = self.cell_of_pixel[index], frames_1
+        if self.swap:
+            swap = torch.rand(len(frames_1), generator=self.generator, device=frames_1.device) < 0.5
+            weight = weight * (covisible | ~swap[:, None])
+            frames_1, frames_2 = torch.where(swap, frames_2, frames_1), torch.where(swap, frames_1, frames_2)
+            swap = swap[:, None, None]
+            pixels_1, pixels_2 = torch.where(swap, pixels_2, pixels_1), torch.where(swap, pixels_1, pixels_2)
+        rgb_1 = self.pool.colours(frames_1, pixels_1)
+        return Batch(frames_1, frames_2, pixels_1, pixels_2, rgb_1, weight, sources, cells)
+
+    # Hard mining
+
+    def set_error_maps(self, maps):
+        """Error maps (N, H, W) in pixels, rendered by the trainer; blurred here."""
+        self.error_maps = blur(maps.to(self.pool.device).float()).flatten(1)
+        self.frame_error = maps.float().mean((1, 2)).double().cpu().numpy() + 1e-6  # 1e-6: a perfect frame is kept too
+
+    def learn(self, batch, error, rate=0.2):
+        """Online maps: move the cells that the batch touched towards its flow errors (P, n), in pixels."""
+        if not self.online:
+            return
+        to_pool = {"device": self.pool.device, "non_blocking": True}
+        cells = batch.source_frames.to(**to_pool)[:, None] * math.prod(self.grid) + batch.source_cells.to(**to_pool)
+        weighted = (batch.weight > 0).to(**to_pool).float().flatten()
+        error = error.detach().to(**to_pool).flatten().clamp(max=self.pool.width / 4) * weighted
+        running = self.running.flatten()
+        total = torch.zeros_like(running).index_add_(0, cells.flatten(), error)
+        number = torch.zeros_like(running).index_add_(0, cells.flatten(), weighted)
+        step = rate * (total / number.clamp(min=1) - running)
+        self.running += torch.where(number > 0, step, 0).view_as(self.running)
+
+    def publish(self):
+        """Online maps: sample by the running errors from now on. Waits for the device: call it rarely."""
+        if self.online:
+            self.error_maps = self.running
+            self.frame_error = self.running.mean(-1).double().cpu().numpy() + 1e-6
+
+    def state_dict(self):
+        """Everything that the next batches depend on."""
+        return {"random": self.random.bit_generator.state, "generator": self.generator.get_state(),
+                "running": self.running, "error_maps": self.error_maps, "frame_error": self.frame_error}
+
+    def load_state_dict(self, state):
+        self.random.bit_generator.state = state["random"]
+        self.generator.set_state(state["generator"].cpu())
+        self.running, maps = (None if state[key] is None else state[key].to(self.pool.device)
+                              for key in ("running", "error_maps"))
+        self.error_maps = self.running if self.online and maps is not None else maps
+        self.frame_error = state["frame_error"]
