@@ -7,7 +7,6 @@ holds everything: weights, optimiser, sampler, random states, configuration, and
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from configs.options import MODEL_OPTIONS, OPTIONS
@@ -57,8 +56,11 @@ def saved_steps(run_dir):
     return sorted(Path(run_dir).glob("checkpoints/step_*.pt"))
 
 
-def prune(run_dir, keep):
-    """Delete all but the newest `keep` numbered checkpoints."""
+def save_state(run_dir, state, keep, is_best=False):
+    """Save a snapshot under its step, and as best.pt; delete all but the newest `keep` numbered checkpoints."""
+    save(checkpoint_path(run_dir, state["step"]), state)
+    if is_best:
+        save(Path(run_dir) / "checkpoints" / "best.pt", state)
     for path in saved_steps(run_dir)[:-keep]:
         path.unlink(missing_ok=True)
 
@@ -75,8 +77,7 @@ def newest(run_dir):
 def read(path, device="cpu"):
     """Load a checkpoint file, ours or the reference implementation's. UserError when it is neither."""
     try:
-        with torch.serialization.safe_globals([np.ndarray, np.dtype, *_numpy_globals()]):
-            checkpoint = torch.load(path, map_location=device, weights_only=True)
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises many kinds for damaged or foreign files
@@ -88,11 +89,6 @@ def read(path, device="cpu"):
     if checkpoint["version"] != VERSION:
         raise UserError(f"{path}: checkpoint version {checkpoint['version']}, this program reads version {VERSION}")
     return checkpoint
-
-
-def _numpy_globals():
-    """What weights_only loading must admit for the sampler's numpy arrays."""
-    return [np._core.multiarray._reconstruct, np._core.multiarray.scalar, *{type(np.dtype(t)) for t in ("f8", "i8", "f4")}]
 
 
 def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):

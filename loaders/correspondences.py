@@ -219,7 +219,8 @@ class Sampler:
     def state_dict(self):
         """Everything that the next batches depend on."""
         return {"random": self.random.bit_generator.state, "generator": self.generator.get_state(),
-                "running": self.running, "error_maps": self.error_maps, "frame_error": self.frame_error}
+                "running": self.running, "error_maps": self.error_maps,
+                "frame_error": None if self.frame_error is None else self.frame_error.tolist()}
 
     def load_state_dict(self, state):
         self.random.bit_generator.state = state["random"]
@@ -227,4 +228,4 @@ class Sampler:
         self.running, maps = (None if state[key] is None else state[key].to(self.pool.device)
                               for key in ("running", "error_maps"))
         self.error_maps = self.running if self.online and maps is not None else maps
-        self.frame_error = state["frame_error"]
+        self.frame_error = None if state["frame_error"] is None else np.array(state["frame_error"])

@@ -1,0 +1,217 @@
+"""Optimise one video: python train.py --config configs/default.txt --data_dir DIR --out_dir OUT
+
+Reads a data directory made by `python -m preprocess`; writes checkpoints, TensorBoard curves and the resolved
+configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+
+import checkpoints
+import losses
+from configs.options import OPTIONS, add_options, resolve, save_config
+from loaders.correspondences import CorrespondencePool, Sampler
+from loaders.data_dir import DataDir
+from networks import query, rendering
+from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
+from schedules import interval, learning_rate_factor, loss_weights
+from training import Average, Clock, Curves, Parts, check_finite, make_optimizer, set_learning_rates
+from util import StopSignal, UserError, atomic_path, command, inside_image, pick_device, seed_everything
+
+SMOOTHNESS_SHARE = 4  # the smoothness term looks at the first quarter of the points (paper section 4.4)
+NEAR_FRACTION = 0.2  # of the samples that mask_near makes transparent
+
+
+def loss_terms(model, batch, jitter, near_fraction=0.0):
+    """One batch through the model: loss terms (unweighted), statistics for the curves, flow error (P, n) in pixels."""
+    rays = model.cast(batch.frames_1, batch.pixels_1, jitter, near_fraction)
+    mapped = model.to_frame(rays.canonical, batch.frames_2)
+    weights = rays.weights * rendering.within_depth_range(mapped)
+    pixels_2 = model.to_pixels(rendering.composite(weights, mapped))
+    rgb = rendering.composite(rays.weights, rays.rgb)
+    flow_valid = inside_image(pixels_2, model.height, model.width)
+    rgb_valid = inside_image(batch.pixels_1, model.height, model.width)
+
+    quarter, last = max(1, batch.pixels_1.shape[1] // SMOOTHNESS_SHARE), model.num_frames - 1
+    before = model.to_frame(rays.canonical[:, :quarter], (batch.frames_1 - 1).clamp(min=0))
+    after = model.to_frame(rays.canonical[:, :quarter], (batch.frames_1 + 1).clamp(max=last))
+    has_neighbours = (batch.frames_1 > 0) & (batch.frames_1 < last)
+
+    terms = {
+        "flow": losses.flow(pixels_2, batch.pixels_2, batch.weight, flow_valid),
+        "rgb": losses.colour(rgb, batch.rgb_1, rgb_valid),
+        "rgb_gradient": losses.gradient(rgb, batch.rgb_1, rgb_valid),
+        "flow_gradient": losses.gradient(pixels_2, batch.pixels_2, flow_valid, batch.weight),
+        "depth_range": losses.depth_range(mapped[..., 2], rendering.NEAR, rendering.FAR),
+        "distortion": losses.distortion(rays.depths, weights),
+        "smoothness": losses.smoothness(before, rays.points[:, :quarter], after, has_neighbours),
+        "unit_sphere": losses.unit_sphere(rays.canonical),
+    }
+    error = (pixels_2 - batch.pixels_2).detach().norm(dim=-1)
+    return terms, ray_statistics(batch, rays.weights.detach(), error), error
+
+
+def ray_statistics(batch, weights, error):
+    """Scalars for the curves that are no losses."""
+    used = (batch.weight > 0).float()
+    far = used * ((batch.frames_1 - batch.frames_2).abs() > 1)[:, None]
+    return {
+        "flow_error_px/all": (error * used).sum() / used.sum().clamp(min=1),
+        "flow_error_px/non_adjacent": (error * far).sum() / far.sum().clamp(min=1),
+        "weights/sum": weights.sum(-1).mean(),
+        "weights/max": weights.amax(-1).mean(),
+    }
+
+
+@torch.no_grad()
+def render_error_maps(model, data):
+    """Flow error of the model towards the next frame (of the last frame: the previous one) -> (N, H, W) pixels."""
+    maps = []
+    for i in range(model.num_frames):
+        j = i + 1 if i + 1 < model.num_frames else i - 1
+        flow, _ = query.dense_flow(model, i, j)
+        maps.append((flow - torch.from_numpy(data.flow(i, j)).to(flow)).norm(dim=-1))
+    return torch.stack(maps)
+
+
+def initial_weights(model, path, device):
+    """--init_from: the weights of another run's checkpoint, or of the reference implementation's."""
+    state = checkpoints.read(path, device)
+    is_reference = is_reference_checkpoint(state)
+    try:
+        model.load_state_dict(convert_reference(state) if is_reference else state["model"])
+    except RuntimeError as error:
+        hint = f"; it needs {reference_architecture(state)}" if is_reference else ""
+        line = str(error).splitlines()[1].strip()
+        raise UserError(f"--init_from {path}: does not fit this configuration: {line}{hint}") from None
+
+
+def check_same_run(state, config, data):
+    """A run resumes with the same video and options; only its length and the logging may change."""
+    if state["video"]["fingerprint"] != data.fingerprint:
+        raise UserError(f"--resume: {data.path} was made from another video than the run's ({state['video']['name']})")
+    free = {"num_iters", "max_minutes", "device", "threads", "storage"}
+    free |= {option.name for option in OPTIONS if option.group == "logging"}
+    for key, value in vars(config).items():
+        if key not in free and state["config"].get(key, value) != value:
+            raise UserError(f"--resume: {key} is {value} here but {state['config'][key]} in the run; expected the same")
+
+
+def prepare(arguments, config, data, device):
+    """-> Parts, and the state to resume from (None for a new run)."""
+    saved = checkpoints.saved_steps(arguments.out_dir)
+    if saved and not arguments.resume:
+        raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; add --resume or choose another folder")
+    state = checkpoints.read(saved[-1], device) if saved else None
+    if state is not None:
+        check_same_run(state, config, data)
+    model = checkpoints.model_from(vars(config), checkpoints.describe_video(data)).to(device)
+    if arguments.init_from and state is None:
+        initial_weights(model, arguments.init_from, device)
+    hard = config.sampling == "hard"
+    sampler = Sampler(CorrespondencePool(data, device, config.storage), config.seed, hard, config.count_map,
+                      hard and config.error_map == "online", config.pair_weight, config.swap)
+    parts = Parts(model, make_optimizer(model, config), sampler, Average(model, config.ema))
+    if state is not None:
+        parts.restore(state)
+    return parts, state
+
+
+def record(parts, curves, step, clock, config, data, good, out_dir, extra):
+    """Log the steps since the last record; returns a snapshot of the state, known to be good.
+
+    UserError when one of these steps was not finite; the last good state is saved first.
+    """
+    rows = curves.fetch()
+    problem = check_finite(rows, curves.names, step - len(rows))
+    if problem:
+        checkpoints.save_state(out_dir, good, config.keep)
+        raise UserError(f"{problem}; the state after step {good['step']} is saved in {out_dir}. Lower the learning "
+                        "rates, set grad_clip, or try another seed")
+    rates = {f"learning_rate/{group['name']}": group["lr"] for group in parts.optimizer.param_groups}
+    curves.write(step, rows, rates | extra)
+    parts.sampler.publish()
+    return parts.snapshot(step, clock.elapsed, config, data)
+
+
+def train(arguments, config):
+    """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
+    data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
+    seed_everything(config.seed)
+    parts, state = prepare(arguments, config, data, device)
+    model, optimizer, sampler, average = parts
+    with atomic_path(out_dir / "config.json") as temporary:
+        save_config(config, temporary)
+    step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
+    curves, good = Curves(out_dir, step, config), parts.snapshot(step, clock.elapsed, config, data)
+    forward = torch.compile(loss_terms) if config.compile else loss_terms
+
+    with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
+        while clock.progress(step) < 1 and stop.received is None:
+            nominal = clock.nominal_step(step)
+            if config.error_map == "render" and sampler.hard and step and step % config.error_map_every == 0:
+                sampler.set_error_maps(render_error_maps(model, data))
+            max_interval = interval(nominal, config.interval_start, config.interval_every, model.num_frames - 1)
+            batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
+            jitter = torch.rand(*batch.weight.shape, model.num_samples, device=device)
+            near_fraction = NEAR_FRACTION if nominal < config.mask_near_steps else 0.0
+
+            terms, statistics, error = forward(model, batch, jitter, near_fraction)
+            loss = losses.total(terms, loss_weights(nominal, config))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf, foreach=True)
+            set_learning_rates(optimizer, learning_rate_factor(nominal, config))
+            optimizer.step()
+            average.update(model, step)
+            sampler.learn(batch, error)
+            curves.add(loss, terms, statistics | {"gradient_norm": norm})
+            step += 1
+
+            done = clock.progress(step) >= 1 or stop.received is not None
+            if step % config.log_every == 0 or done:
+                good = record(parts, curves, step, clock, config, data, good, out_dir, {"max_interval": max_interval})
+                curves.images(step, model, data, clock.elapsed)
+                bar.set_postfix_str(f"flow error {curves.error:.2f} px")
+            if step % config.save_every == 0 or done:
+                state = good if good["step"] == step else parts.snapshot(step, clock.elapsed, config, data)
+                checkpoints.save_state(out_dir, state, config.keep, is_best=curves.is_best())
+            bar.update(clock.position(step) - bar.n)
+    return step, clock.elapsed, stop.received
+
+
+def parse(argv=None):
+    """Command line -> arguments, resolved configuration."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Every grouped option may also stand in the file of --config as 'key = value'. In [brackets]: defaults.")
+    parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, paper.txt or cpu.txt")
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="what python -m preprocess wrote")
+    parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")
+    parser.add_argument("--init_from", metavar="FILE", help="start from the weights of this checkpoint (.pt of a run or "
+                        ".pth of the reference implementation)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_options(parser)
+    arguments = parser.parse_args(argv)
+    return arguments, resolve(arguments, arguments.config)
+
+
+@command
+def main(argv=None):
+    arguments, config = parse(argv)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
+    step, seconds, received = train(arguments, config)
+    why = f"stopped by {received}; go on with --resume" if received else "done"
+    print(f"{why}: {step} steps, {seconds / 60:.1f} minutes; checkpoint in {checkpoints.newest(arguments.out_dir)}")
+    print(f"next: python track.py --run {arguments.out_dir} --queries grid --out tracks.npz")
+    print(f"      python viz.py --run {arguments.out_dir} --out videos/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What the training loop is made of: clock, optimiser, averaged weights, curves, saving and restoring.
+
+Conventions: a step is one optimiser step; a nominal step is a position in the schedules (configs/options.py).
+"""
+
+import math
+import time
+from typing import NamedTuple
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+import checkpoints
+from loaders.correspondences import Sampler
+from networks import query, rendering
+from networks.model import VideoModel
+
+IMAGE_TIME_SHARE = 0.03  # of the training time may go to TensorBoard images
+
+
+class Clock:
+    """Progress of a run in [0, 1] by steps or, with a time limit, by training time; and its nominal step."""
+
+    def __init__(self, config, elapsed=0.0):
+        self.config, self.limit, self.started = config, config.max_minutes * 60, time.monotonic() - elapsed
+
+    @property
+    def elapsed(self):
+        """Seconds of training, those before a resume included."""
+        return time.monotonic() - self.started
+
+    def progress(self, step):
+        return min(self.elapsed / self.limit if self.limit else step / self.config.num_iters, 1.0)
+
+    def nominal_step(self, step):
+        fitted = self.config.fit_schedule or self.limit
+        return self.progress(step) * self.config.schedule_iters if fitted else float(step)
+
+    def position(self, step):
+        """What the progress bar counts: steps, or seconds."""
+        return min(int(self.elapsed), int(self.limit)) if self.limit else step
+
+    def bar(self, step, name, quiet):
+        """A tqdm bar over the whole run, standing at `step`."""
+        total, unit = (int(self.limit), "s") if self.limit else (self.config.num_iters, "step")
+        return tqdm(desc=name, total=total, initial=self.position(step), unit=unit, disable=quiet, dynamic_ncols=True)
+
+
+class Average:
+    """Running mean of the weights (EMA), used for queries; warms up so that the random start is forgotten quickly."""
+
+    def __init__(self, model, decay):
+        self.decay, self.weights = decay, [p.detach().clone() for p in model.parameters()] if decay else None
+        self.names = [name for name, _ in model.named_parameters()]
+
+    @torch.no_grad()
+    def update(self, model, step):
+        if self.decay:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self.weights, [p.detach() for p in model.parameters()], 1 - decay)
+
+    def state_dict(self, model):
+        """A state dict of the model with averaged weights, or None."""
+        return model.state_dict() | dict(zip(self.names, self.weights)) if self.decay else None
+
+    def load(self, state):
+        if self.decay and state is not None:
+            for name, weight in zip(self.names, self.weights):
+                weight.copy_(state[name])
+
+
+def make_optimizer(model, config):
+    """Adam with one group each for frame codes, mapping and field; learning rates are set every step."""
+    codes = list(model.mapping.codes.parameters())
+    known = {id(p) for p in codes}
+    mapping = [p for p in model.mapping.parameters() if id(p) not in known]
+    groups = [{"params": parameters, "base_lr": rate, "name": name} for name, parameters, rate in (
+        ("code", codes, config.lr_code), ("mapping", mapping, config.lr_mapping),
+        ("field", list(model.field.parameters()), config.lr_field))]
+    return torch.optim.Adam(groups, lr=config.lr_mapping, fused=True)
+
+
+def set_learning_rates(optimizer, factor):
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+class Parts(NamedTuple):
+    """What changes during a run, and so what a checkpoint saves and --resume restores."""
+
+    model: VideoModel
+    optimizer: torch.optim.Optimizer
+    sampler: Sampler
+    average: Average
+
+    def snapshot(self, step, elapsed, config, data):
+        """A checkpoint's content; copies, so that later steps do not change it."""
+        state = {
+            "config": vars(config), "video": checkpoints.describe_video(data), "data_dir": str(data.path.resolve()),
+            "step": step, "elapsed": elapsed, "model": self.model.state_dict(),
+            "ema": self.average.state_dict(self.model), "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(), "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+        return torch.utils._pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, state)
+
+    def restore(self, state):
+        """Go on from a snapshot, to the bit on a CPU."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.average.load(state["ema"])
+        torch.set_rng_state(state["rng"].cpu())
+        if state["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+
+
+class Curves:
+    """What TensorBoard shows. Values wait on the device and are fetched once every log_every steps."""
+
+    def __init__(self, out_dir, step, config):
+        self.writer, self.rows, self.names = SummaryWriter(str(out_dir), purge_step=step or None), [], None
+        self.last, self.image_seconds, self.image_every = time.monotonic(), 0.0, config.image_every
+        self.next_image, self.error, self.best = step + config.image_every, math.inf, math.inf
+
+    def add(self, loss, terms, statistics):
+        values = {"loss/total": loss} | {f"loss/{name}": value for name, value in terms.items()} | statistics
+        self.names = list(values)
+        self.rows.append(torch.stack([value.detach().float() for value in values.values()]))
+
+    def fetch(self):
+        """Values (steps, names) since the last fetch, on the CPU: the only wait for the device in the loop."""
+        rows, self.rows = torch.stack(self.rows).cpu(), []
+        return rows
+
+    def write(self, step, rows, extra):
+        """Write the means of the fetched rows, and the scalars `extra`."""
+        seconds, self.last = time.monotonic() - self.last, time.monotonic()
+        means = dict(zip(self.names, rows.mean(0).tolist()))
+        self.error = means["flow_error_px/all"]
+        for name, value in (means | extra | {"speed/steps_per_second": len(rows) / seconds}).items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def is_best(self):
+        """Whether the flow error is the lowest of all calls so far."""
+        improved, self.best = self.error < self.best, min(self.error, self.best)
+        return improved
+
+    def images(self, step, model, data, elapsed):
+        """Now and then input, rendered colour and depth of a frame, as long as they cost less than their share."""
+        if not self.image_every or step < self.next_image or self.image_seconds > IMAGE_TIME_SHARE * elapsed:
+            return
+        start, self.next_image = time.monotonic(), step + self.image_every
+        frame = step // self.image_every % model.num_frames
+        rendered = query.render_frame(model, frame)
+        depth = (rendered["depth"] / rendering.FAR).cpu()[..., None].expand(-1, -1, 3)
+        target = torch.from_numpy(data.frame(frame)).float() / 255
+        strip = torch.cat([target, rendered["rgb"].cpu(), depth], dim=1)
+        self.writer.add_image("images/input_color_depth", strip, step, dataformats="HWC")
+        self.image_seconds += time.monotonic() - start
+
+
+def check_finite(rows, names, first_step):
+    """None, or a line that names the first step with a non-finite value and the values concerned."""
+    bad = ~torch.isfinite(rows)
+    if not bad.any():
+        return None
+    row = int(bad.any(1).nonzero()[0])
+    culprits = ", ".join(name for name, is_bad in zip(names, bad[row].tolist()) if is_bad)
+    return f"step {first_step + row}: non-finite {culprits}"
