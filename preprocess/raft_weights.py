@@ -22,9 +22,9 @@ def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omnimotion"
 
 
-def cached_large():
+def cached_large(url=LARGE_URL):
     """Path of the downloaded RAFT-large weights, whether or not they are there."""
-    return cache_folder() / LARGE_URL.rpartition("/")[2]
+    return cache_folder() / url.rpartition("/")[2]
 
 
 def download_large(url=LARGE_URL):
@@ -32,7 +32,7 @@ def download_large(url=LARGE_URL):
 
     UserError when offline, naming the file and where to put it; or when the checksum in the file's name is not met.
     """
-    path = cached_large()
+    path = cached_large(url)
     if path.exists():
         return path
     print(f"flow: downloading {url} to {path}")
