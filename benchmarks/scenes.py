@@ -437,6 +437,8 @@ class Scene:
 class SceneFlow:
     """A flow estimator (see preprocess.flow): a scene's true flow, plus optional Gaussian noise in pixels."""
 
+    reason = "exact"
+
     def __init__(self, scene, noise=0.0):
         self.scene, self.noise = scene, noise
         self.description = {"method": "ground truth", "scene": scene.name, "noise": noise}

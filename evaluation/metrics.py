@@ -103,10 +103,10 @@ def occlusion_curve(scores, true_occluded, counted, thresholds):
 
 
 def mean_metrics(per_video):
-    """Mean over videos of a list of dicts, ignoring nan; nan where no video has a value. Lists are left out."""
+    """Mean over videos of a list of dicts, ignoring nan; nan where no video has a value. Only numbers are averaged."""
     means = {}
     for name in dict.fromkeys(name for metrics in per_video for name in metrics):
-        values = [metrics[name] for metrics in per_video if name in metrics and not isinstance(metrics[name], list)]
+        values = [metrics[name] for metrics in per_video if isinstance(metrics.get(name), (int, float))]
         finite = [value for value in values if np.isfinite(value)]
         if values:
             means[name] = float(np.mean(finite)) if finite else float("nan")

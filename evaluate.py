@@ -1,0 +1,227 @@
+"""Score tracks against ground truth: TAP-Vid metrics (AJ, delta_avg, OA), temporal coherence, PCK, and mask J & F."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import pipeline, report, tapvid
+from evaluation.baselines import BASELINES, CYCLE_THRESHOLD
+from evaluation.ground_truth import read_truths
+from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
+from evaluation.predictions import Baseline, RunTracks, TracksFile
+from evaluation.scoring import errors_by_distance, score
+from util import UserError, command
+
+OCCLUSION_THRESHOLDS = [*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.98, 0.99, 0.995, 0.999]
+
+EPILOG = """\
+further commands (each has its own --help):
+  python evaluate.py prepare tapvid_davis.pkl --out DIR   the official TAP-Vid files as folders of frames
+  python evaluate.py run DIR --config configs/default.txt all of them through the pipeline, and the table
+
+ground truths:
+  FILE.npz      query_points (Q,3) t,y,x; target_points (Q,N,2) x,y; occluded (Q,N); video_size (H,W): pixels of the
+                video, centres at +0.5. Without query_points they are sampled as TAP-Vid does, by --query_mode
+  FILE.pkl      TAP-Vid DAVIS, RGB-Stacking or a Kinetics shard; or a folder of such shards
+  FOLDER        of prepared videos; or of mask images (DAVIS), for region J and boundary F
+  FILE.json     BADJA joints, for PCK; give the object's masks with --masks
+
+With several videos --run, --tracks and --data_dir name folders that hold an entry for each video: its name, its name
+with .npz, or for prepared videos NAME/run and NAME/data. Errors are measured on a 256 x 256 image."""
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--ground_truth", required=True, metavar="GT", help="file or folder, see below")
+    add("--tracks", nargs="+", default=[], metavar="FILE", help="tracks of track.py, or CoTracker's npz, to score")
+    add("--run", nargs="+", default=[], metavar="OUT", help="output folders of train.py to score")
+    add("--baselines", default="", metavar="LIST", help=f"any of {','.join(BASELINES)}")
+    add("--data_dir", metavar="DIR", help="data directory for the baselines (default: that of the first --run)")
+    add("--query_mode", choices=QUERY_MODES, default="strided",
+        help="strided: every frame but the query's counts; first: those after it (default: strided)")
+    add("--masks", metavar="DIR", help="folder of the object's mask images, for BADJA")
+    add("--mask_stride", type=int, metavar="PX", help="spacing of the points that carry a mask (default: about 5000)")
+    add("--cycle_th", type=float, default=CYCLE_THRESHOLD, metavar="PX",
+        help="forward-backward error above which a baseline's point is hidden (default: %(default)s)")
+    add("--occlusion_th", type=float, metavar="T", help="occlusion score above which a run's point is hidden")
+    add("--out", metavar="FILE", help="write the results: .md, .csv or .json")
+    add("--per_track", action="store_true", help="with --out FILE.json: the figures of every track, too")
+    add("--plot", metavar="DIR", help="write plots: thresholds, error over time from the query")
+    add("--occlusion_curve", action="store_true",
+        help="precision, recall and OA of `occluded` against its threshold, as a table (and a plot)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    options = parser.parse_args(arguments)
+    check_options(options)
+    return options
+
+
+def check_options(options):
+    """UserError for options that do not fit each other."""
+    options.baselines = [name for name in options.baselines.replace(" ", "").split(",") if name]
+    unknown = [name for name in options.baselines if name not in BASELINES]
+    if unknown:
+        raise UserError(f"--baselines {unknown[0]}: expected any of {', '.join(BASELINES)}")
+    if not (options.tracks or options.run or options.baselines):
+        raise UserError("nothing to score: give --tracks FILE, --run OUT or --baselines raft-d,raft-c,static")
+    report.check_format(options.out)
+    if options.per_track and not (options.out or "").endswith(".json"):
+        raise UserError("--per_track: the figures of every track go to a .json file: give --out FILE.json")
+    if options.mask_stride is not None and options.mask_stride < 1:
+        raise UserError(f"--mask_stride {options.mask_stride}: expected at least 1")
+
+
+# ---------------------------------------------------------------- which prediction belongs to which video
+
+
+def locate(path, video, kind, suffixes=("",)):
+    """The entry of video `video` in the folder `path`, or `path` itself when it holds none."""
+    for suffix in suffixes:
+        for entry in (Path(path) / f"{video}{suffix}" / kind, Path(path) / f"{video}{suffix}"):
+            if entry.exists():
+                return entry
+    return Path(path)
+
+
+def predictors(options, video):
+    """The Predictors to score on a video, by name. Equal names of different paths are told apart by their paths."""
+    found = {}
+
+    def add(predictor, path):
+        found[predictor.name if predictor.name not in found else str(path)] = predictor
+
+    for path in options.tracks:
+        located = locate(path, video, "tracks.npz", (".npz", ""))
+        predictor = TracksFile(located)
+        predictor.name = Path(path).stem
+        add(predictor, path)
+    runs = []
+    for path in options.run:
+        located = locate(path, video, "run")
+        predictor = RunTracks(located, None, options.device, options.occlusion_th)
+        predictor.name = Path(path).name
+        runs.append(predictor.run)
+        add(predictor, path)
+    data_dir = locate(options.data_dir, video, "data") if options.data_dir else (runs[0].data_dir if runs else None)
+    for name in options.baselines:
+        add(Baseline(name, data_dir, options.cycle_th), name)
+    return found
+
+
+# ---------------------------------------------------------------- scoring
+
+
+def evaluate(options):
+    """Score everything: results {video: {method: figures}}, errors and occlusion curves {method: ...} for the plots."""
+    results, errors, scores = {}, {}, {}
+    for truth in read_truths(options.ground_truth, options.query_mode, options.masks, options.mask_stride):
+        results[truth.name] = {}
+        for name, predictor in predictors(options, truth.name).items():
+            prediction = predictor.predict(truth)
+            results[truth.name][name] = score(truth, prediction, options.query_mode, options.per_track)
+            if truth.mask_images is None and truth.radius is None:
+                errors.setdefault(name, []).append(errors_by_distance(truth, prediction, options.query_mode))
+                if prediction.occlusion_score is not None:
+                    frames = np.round(truth.query_points[:, 0])
+                    counted = evaluated(frames, truth.num_frames, options.query_mode)
+                    parts = prediction.occlusion_score[counted], truth.occluded[counted]
+                    scores.setdefault(name, []).append(parts)
+    return results, errors, occlusion_curves(scores) if options.occlusion_curve else {}
+
+
+def occlusion_curves(scores):
+    """{method: occlusion_curve over all videos} from {method: [(scores, true occlusion), ...]}."""
+    if not scores:
+        raise UserError("--occlusion_curve: no scored tracks have occlusion scores (runs and track.py's files do)")
+    curves = {}
+    for name, parts in scores.items():
+        values, truth = (np.concatenate(arrays) for arrays in zip(*parts))
+        curves[name] = occlusion_curve(values, truth, np.ones(truth.shape, bool), OCCLUSION_THRESHOLDS)
+    return curves
+
+
+def print_curves(curves):
+    for name, curve in curves.items():
+        rows = [
+            [threshold, *(report.format_value(key, curve[key][k]) for key in curve)]
+            for k, threshold in enumerate(OCCLUSION_THRESHOLDS)
+        ]
+        best = OCCLUSION_THRESHOLDS[int(np.argmax(curve["OA"]))]
+        print(f"\n{name}: `occluded` by threshold of its score; OA is highest at {best}\n")
+        print(report.markdown_table(["threshold", *curve], rows))
+
+
+@command
+def main(arguments=None):
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["prepare"]:
+        return prepare(arguments[1:])
+    if arguments[:1] == ["run"]:
+        return run(arguments[1:])
+    options = parse_arguments(arguments)
+    results, errors, curves = evaluate(options)
+    print(report.results_table(results))
+    print_curves(curves)
+    if options.out:
+        report.write_results(options.out, results, options.query_mode)
+    if options.plot and errors:
+        folder = Path(options.plot)
+        report.plot_thresholds(folder / "thresholds.png", results)
+        report.plot_errors(folder / "error_over_time.png", errors)
+        if curves:
+            report.plot_occlusion(folder / "occlusion.png", curves, OCCLUSION_THRESHOLDS)
+    return None
+
+
+def prepare(arguments):
+    """evaluate.py prepare: the official files as folders."""
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py prepare",
+        description="Write TAP-Vid's videos as OUT/<video>/frames and ground_truth.npz. Those that are there are kept.",
+    )
+    parser.add_argument("source", help="tapvid_davis.pkl, tapvid_rgb_stacking.pkl, a folder of Kinetics shards, or the "
+                        "Kinetics csv (with --videos)")  # fmt: skip
+    parser.add_argument("--out", required=True, help="folder to write to")
+    parser.add_argument("--resolution", type=int, default=256, help="side in pixels, 0: as it is (default: 256)")
+    parser.add_argument("--videos", metavar="DIR", help="the mp4 files that a csv is about")
+    options = parser.parse_args(arguments)
+    if options.resolution < 0:
+        raise UserError(f"--resolution {options.resolution}: expected pixels, or 0 to keep the size")
+    folders = tapvid.prepare(options.source, options.out, options.resolution, options.videos)
+    print(f"{len(folders)} videos in {options.out}; next: python evaluate.py run {options.out}")
+
+
+def run(arguments):
+    """evaluate.py run: preprocess, train, track and score every prepared video."""
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py run",
+        description="Every video of a prepared folder through preprocess, train and evaluate, one after the other. "
+        "Stop it at any time; the same command goes on. Prints the table with the mean over the videos.",
+    )
+    parser.add_argument("folder", help="what `evaluate.py prepare` wrote")
+    parser.add_argument("--config", default="configs/default.txt", help="preset for train.py (default: %(default)s)")
+    parser.add_argument("--preprocess_args", default="", metavar="'...'", help="options of python -m preprocess")
+    parser.add_argument("--train_args", default="", metavar="'...'", help="further options of train.py")
+    parser.add_argument("--query_mode", choices=QUERY_MODES, default="strided")
+    parser.add_argument("--only", nargs="+", metavar="VIDEO", help="only these videos")
+    parser.add_argument("--out", metavar="FILE", help="write the results: .md, .csv or .json")
+    options = parser.parse_args(arguments)
+    report.check_format(options.out)
+    results = {}
+    for folder in pipeline.find_videos(options.folder, options.only):
+        passed_on = options.preprocess_args, options.train_args
+        tracks = pipeline.fit_video(folder.resolve(), Path(options.config).resolve(), options.query_mode, *passed_on)
+        for truth in read_truths(folder / "ground_truth.npz", options.query_mode):
+            results[folder.name] = {"omnimotion": score(truth, TracksFile(tracks).predict(truth), options.query_mode)}
+        print(report.results_table({folder.name: results[folder.name]}), flush=True)
+    print("\n" + report.results_table(results))
+    if options.out:
+        report.write_results(options.out, results, options.query_mode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What is true about a video, from any of the files that say so.
+
+Conventions: raster pixels (centres at +0.5) of a video of size (H, W). Q queries, N frames.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import badja, masks, tapvid
+from loaders.data_dir import read_image
+from util import UserError
+
+EXPECTED = (
+    "expected an .npz with target_points and occluded, a TAP-Vid .pkl, a folder of .pkl shards, a folder that "
+    "`evaluate.py prepare` wrote, a BADJA .json (with --masks), or a folder of mask images"
+)
+MASK_POINTS = 5000  # about how many points carry a mask by default
+
+
+@dataclass
+class Truth:
+    """One video's truth: points; or, with `radius`, keypoints (PCK); or, with `mask_images`, masks (J and F)."""
+
+    name: str
+    query_points: np.ndarray  # (Q, 3) t, y, x
+    num_frames: int
+    video_size: tuple | None = None  # (H, W); None: of whatever is evaluated
+    target_points: np.ndarray | None = None  # (Q, N, 2) x, y
+    occluded: np.ndarray | None = None  # (Q, N)
+    radius: np.ndarray | None = None  # (N,)
+    mask_images: np.ndarray | None = None  # (N, H, W) bool
+
+
+def read_truths(path, query_mode="strided", mask_folder=None, mask_stride=None):
+    """Yield the Truth of every video of a ground-truth file or folder. UserError when it is none that is known."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such ground truth; {EXPECTED}")
+    if path.suffix == ".npz":
+        yield read_npz(path, query_mode)
+    elif path.suffix == ".json":
+        yield read_keypoints(path, mask_folder)
+    elif path.suffix == ".pkl" or (path.is_dir() and any(path.glob("*.pkl"))):
+        for example in tapvid.read_examples(path):
+            yield from_example(example, query_mode)
+    elif path.is_dir() and (prepared := sorted(path.glob("*/ground_truth.npz"))):
+        for file in prepared:
+            yield read_npz(file, query_mode, file.parent.name)
+    elif (path / "ground_truth.npz").exists():
+        yield read_npz(path / "ground_truth.npz", query_mode, path.name)
+    elif path.is_dir() and any(path.glob("*.png")):
+        yield read_mask_truth(path, mask_stride)
+    else:
+        raise UserError(f"{path}: not a ground truth; {EXPECTED}")
+
+
+def read_npz(path, query_mode, name=None):
+    """Our own file: target_points (Q, N, 2), occluded (Q, N), and query_points (Q, 3), video_size (H, W) if known.
+
+    Without query_points they are sampled by the query mode.
+    """
+    arrays = load_npz(path)
+    missing = [key for key in ("target_points", "occluded") if key not in arrays]
+    if missing:
+        raise UserError(f"{path}: has no {' and no '.join(missing)}, which a ground truth needs")
+    points, occluded = np.asarray(arrays["target_points"], np.float64), arrays["occluded"].astype(bool)
+    shapes = f"{points.shape} and {occluded.shape}"
+    if occluded.ndim != 2 or points.shape != (*occluded.shape, 2):
+        raise UserError(f"{path}: expected target_points (Q, N, 2) and occluded (Q, N), got {shapes}")
+    queries = arrays.get("query_points")
+    if queries is None:
+        queries, chosen = tapvid.sample_queries(points, occluded, query_mode)
+        points, occluded = points[chosen], occluded[chosen]
+    check_queries(path, queries, *occluded.shape)
+    size = tuple(int(side) for side in arrays["video_size"]) if "video_size" in arrays else None
+    name = name or (path.parent.resolve().name if path.stem == "ground_truth" else path.stem)
+    return Truth(name, queries, occluded.shape[1], size, points, occluded)
+
+
+def load_npz(path):
+    """{name: array} of an .npz file; no pickled objects. UserError when it is not readable."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable .npz file ({error})") from None
+
+
+def check_queries(path, queries, num_queries, num_frames):
+    """UserError unless queries are (Q, 3) with frames of the video."""
+    if queries.shape != (num_queries, 3):
+        raise UserError(f"{path}: expected query_points ({num_queries}, 3), got {queries.shape}")
+    wrong = (np.round(queries[:, 0]) < 0) | (np.round(queries[:, 0]) >= num_frames)
+    if wrong.any():
+        frame = queries[wrong.argmax(), 0]
+        raise UserError(f"{path}: query frame {frame:g} is not in the video (0 to {num_frames - 1})")
+
+
+def from_example(example, query_mode):
+    """A video of the official files, on a raster of 256 x 256."""
+    queries, chosen = tapvid.sample_queries(example.points * 256, example.occluded, query_mode)
+    occluded = example.occluded[chosen]
+    return Truth(example.name, queries, occluded.shape[1], (256, 256), example.points[chosen] * 256, occluded)
+
+
+def read_masks(folder):
+    """(N, H, W) bool of a folder of mask images, in the order of their names."""
+    files = sorted(Path(folder).glob("*.png"))
+    if not files:
+        raise UserError(f"{folder}: no mask images (*.png) here")
+    images = [read_image(file, grey=True) > 0 for file in files]
+    for file, image in zip(files, images):
+        if image.shape != images[0].shape:
+            raise UserError(f"{file}: size {image.shape}, but {files[0].name} has {images[0].shape}")
+    return np.stack(images)
+
+
+def read_keypoints(path, mask_folder):
+    if mask_folder is None:
+        raise UserError(f"{path}: PCK needs the object's size: give the folder of its masks with --masks DIR")
+    images = read_masks(mask_folder)
+    queries, points, occluded, radius = badja.read_badja(path, images)
+    return Truth(path.stem, queries, len(images), images.shape[1:], points, occluded, radius)
+
+
+def read_mask_truth(folder, stride):
+    """Masks to be carried from the first frame by a grid of points."""
+    images = read_masks(folder)
+    size = images.shape[1:]
+    stride = stride or max(1, int(np.ceil(np.sqrt(size[0] * size[1] / MASK_POINTS))))
+    name = folder.parent.name if folder.name == "masks" else folder.name
+    return Truth(name, masks.query_grid(size, stride), len(images), size, mask_images=images)

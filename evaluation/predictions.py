@@ -1,0 +1,170 @@
+"""Where evaluated tracks come from: a file of tracks, a fitted run, or a baseline on a data directory.
+
+A predictor has .name and .predict(truth) -> Prediction for the truth's queries, in raster pixels of its own video size.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import baselines
+from evaluation.ground_truth import load_npz
+from loaders.data_dir import DataDir
+from util import UserError
+
+QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are this close are the same
+
+
+@dataclass
+class Prediction:
+    tracks: np.ndarray  # (Q, N, 2) x, y, raster pixels of a video of video_size
+    occluded: np.ndarray  # (Q, N)
+    video_size: tuple | None  # (H, W)
+    occlusion_score: np.ndarray | None = None  # (Q, N), infinite outside the frame
+
+
+def rescale(points, size, target_size):
+    """Raster points (..., 2) x, y of an image of `size` (H, W) -> of `target_size`; either may be None (the same)."""
+    if size is None or target_size is None or tuple(size) == tuple(target_size):
+        return points
+    return points * np.array([target_size[1] / size[1], target_size[0] / size[0]])
+
+
+def rescale_queries(queries, size, target_size):
+    """As rescale, for queries (Q, 3) t, y, x."""
+    xy = rescale(np.asarray(queries, np.float64)[:, [2, 1]], size, target_size)
+    return np.column_stack([np.round(queries[:, 0]), xy[:, ::-1]]).astype(np.float32)
+
+
+def check_frames(where, num_frames, truth):
+    if num_frames != truth.num_frames:
+        raise UserError(f"{where}: {num_frames} frames, but the ground truth {truth.name} has {truth.num_frames}")
+
+
+class TracksFile:
+    """Tracks in our layout (tracks (Q, N, 2), occluded (Q, N), query_points) or CoTracker's (tracks (1, N, Q, 2),
+    visibility (1, N, Q), queries (Q, 3) t, x, y). CoTracker's pixel centres are integers, ours at +0.5."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.name = self.path.stem
+        arrays = load_npz(self.path)
+        self.video_size = tuple(int(side) for side in arrays["video_size"]) if "video_size" in arrays else None
+        names = {name.removeprefix("pred_"): name for name in arrays}
+        tracks = arrays.get(names.get("tracks"))
+        if tracks is None:
+            raise UserError(f"{self.path}: has no array `tracks`; it holds {', '.join(arrays) or 'nothing'}")
+        if tracks.ndim == 4:
+            self.tracks = tracks[0].transpose(1, 0, 2) + 0.5
+            hidden = 1 - self.array(arrays, names, "visibility")[0].T
+            queries = arrays.get("queries")
+            self.queries = None if queries is None else from_cotracker_queries(queries)
+        else:
+            self.tracks, hidden = tracks, self.array(arrays, names, "occluded")
+            self.queries = arrays.get("query_points")
+        self.occluded = np.asarray(hidden) > 0.5
+        self.scores = arrays.get("occlusion_score")
+        if self.tracks.ndim != 3 or self.tracks.shape != (*self.occluded.shape, 2):
+            raise UserError(f"{self.path}: tracks {tracks.shape} and occlusions {self.occluded.shape} do not fit")
+
+    def array(self, arrays, names, name):
+        if name not in names:
+            raise UserError(f"{self.path}: has no array `{name}`; it holds {', '.join(arrays)}")
+        return arrays[names[name]].astype(np.float32)
+
+    def predict(self, truth):
+        check_frames(self.path, self.tracks.shape[1], truth)
+        rows = self.rows_of(rescale_queries(truth.query_points, truth.video_size, self.video_size))
+        tracks, scores = self.tracks[rows], None
+        if self.scores is not None:
+            scores = mark_outside(self.scores[rows], tracks, self.video_size or truth.video_size)
+        return Prediction(tracks, self.occluded[rows], self.video_size or truth.video_size, scores)
+
+    def rows_of(self, queries):
+        """The file's row (Q,) of each query (Q, 3). UserError where there is none."""
+        if self.queries is None:
+            if len(queries) != len(self.tracks):
+                raise UserError(f"{self.path}: {len(self.tracks)} tracks, no query points, but {len(queries)} queries")
+            return np.arange(len(queries))
+        rows = np.empty(len(queries), int)
+        for k, query in enumerate(queries):
+            distance = np.abs(self.queries[:, 1:] - query[1:]).max(axis=1, initial=0)
+            distance[np.round(self.queries[:, 0]) != query[0]] = np.inf
+            best = distance.argmin() if len(distance) else 0
+            if not len(distance) or distance[best] > QUERY_TOLERANCE:
+                t, y, x = query
+                raise UserError(
+                    f"{self.path}: no track for the ground truth's query t={t:g} y={y:.2f} x={x:.2f}; make the file "
+                    f"with track.py --queries GROUND_TRUTH.npz"
+                )
+            rows[k] = best
+        return rows
+
+
+def from_cotracker_queries(queries):
+    """(Q, 3) or (1, Q, 3) t, x, y with integer centres -> (Q, 3) t, y, x with centres at +0.5."""
+    t, x, y = np.asarray(queries, np.float64).reshape(-1, 3).T
+    return np.column_stack([t, y + 0.5, x + 0.5])
+
+
+def mark_outside(scores, tracks, video_size):
+    """Occlusion scores (Q, N), infinite where the track is outside the frame: no threshold makes that visible."""
+    height, width = video_size
+    inside = ((tracks >= 0) & (tracks <= [width, height])).all(-1)
+    return np.where(inside, scores, np.inf)
+
+
+class RunTracks:
+    """A fitted run, asked for the truth's queries."""
+
+    def __init__(self, path, data_dir=None, device="auto", threshold=None):
+        import checkpoints
+        from util import pick_device
+
+        self.name = Path(path).name
+        self.path, self.threshold = path, threshold
+        self.run = checkpoints.load_run(path, data_dir=data_dir, device=pick_device(device))
+
+    def track(self, truth):
+        """The truth's queries as outputs.tracks_file.Tracks."""
+        from outputs.tracking import track_queries
+
+        check_frames(self.path, self.run.model.num_frames, truth)
+        size = (self.run.video["original_height"], self.run.video["original_width"])
+        queries = rescale_queries(truth.query_points, truth.video_size, size)
+        return track_queries(self.run, queries, threshold=self.threshold)
+
+    def predict(self, truth):
+        tracks = self.track(truth)
+        scores = mark_outside(tracks.occlusion_score, tracks.tracks, tracks.video_size)
+        return Prediction(tracks.tracks, tracks.occluded, tracks.video_size, scores)
+
+
+class Baseline:
+    """A baseline on the flow of a data directory; `static` needs none."""
+
+    def __init__(self, kind, data_dir=None, threshold=baselines.CYCLE_THRESHOLD):
+        if kind not in baselines.BASELINES:
+            raise UserError(f"baseline {kind!r}: expected one of {', '.join(baselines.BASELINES)}")
+        if kind != "static" and data_dir is None:
+            raise UserError(f"baseline {kind} needs the flow of a data directory: give --data_dir DIR (or --run)")
+        self.name, self.threshold = kind, threshold
+        self.data = DataDir.open(data_dir) if kind != "static" else None
+
+    def predict(self, truth):
+        if self.data is None:
+            size = processed = truth.video_size or (256, 256)
+        else:
+            check_frames(self.data.path, self.data.num_frames, truth)
+            size = (self.data.original_height, self.data.original_width)
+            processed = (self.data.height, self.data.width)
+        queries = rescale_queries(truth.query_points, truth.video_size, processed)
+        pixels, frames = queries[:, [2, 1]] - 0.5, queries[:, 0].astype(int)
+        tracks, occluded = baselines.baseline_tracks(
+            self.name, self.flow, truth.num_frames, frames, pixels, self.threshold
+        )
+        return Prediction(rescale(tracks + 0.5, processed, size), occluded, size)
+
+    def flow(self, i, j):
+        return self.data.flow(i, j, direct=True)

@@ -1,0 +1,435 @@
+"""evaluate.py and what is behind it: readers, baselines, tables, and one clear line for every wrong input."""
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+from benchmarks.scenes import SceneFlow, make_scene, write_mp4
+from evaluation import pipeline, tapvid
+from evaluation.badja import read_badja
+from evaluation.baselines import baseline_tracks
+from evaluation.ground_truth import read_masks, read_truths
+from evaluation.metrics import keypoint_share
+from evaluation.predictions import TracksFile
+from evaluation.scoring import score
+from loaders.data_dir import write_image
+from preprocess import build
+from util import UserError
+
+SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared")) / "data"
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return make_scene("occlusion", 1, 7, 40, 56)
+
+
+@pytest.fixture(scope="module")
+def truth_file(scene, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scene")
+    scene.save(folder, num_points=40)
+    return folder / "ground_truth.npz"
+
+
+@pytest.fixture(scope="module")
+def data_dir(scene, tmp_path_factory):
+    """A data directory of the scene's true flow, direct and chained."""
+    folder = tmp_path_factory.mktemp("data") / "d"
+    build(scene.video, folder, flow=SceneFlow(scene), keep_direct=True, quiet=True)
+    return folder
+
+
+def write_npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def as_tracks(truth_file, path, shift=0.0, order=None, **replaced):
+    """A tracks file with the truth itself, moved by `shift` pixels."""
+    truth = dict(np.load(truth_file))
+    order = np.arange(len(truth["occluded"])) if order is None else order
+    arrays = {
+        "query_points": truth["query_points"][order],
+        "tracks": truth["target_points"][order] + shift,
+        "occluded": truth["occluded"][order],
+        "video_size": truth["video_size"],
+    }
+    return write_npz(path, **(arrays | replaced))
+
+
+def run_command(*arguments):
+    evaluate.main([str(argument) for argument in arguments])
+
+
+def fails(capsys, *arguments):
+    """The one line that a wrong command prints."""
+    with pytest.raises(SystemExit) as stopped:
+        run_command(*arguments)
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]
+
+
+# ---------------------------------------------------------------- our own files
+
+
+def test_true_tracks_score_full_marks_and_shifted_ones_as_they_should(truth_file, tmp_path, capsys):
+    shuffled = np.random.default_rng(0).permutation(40)
+    perfect = as_tracks(truth_file, tmp_path / "perfect.npz", order=shuffled)
+    # 1.4 px to the right in a video of 56 pixels' width is 6.4 px of 256.
+    shifted = as_tracks(truth_file, tmp_path / "shifted.npz", shift=np.array([1.4, 0]))
+    out = tmp_path / "out.json"
+    run_command("--ground_truth", truth_file, "--tracks", perfect, shifted, "--out", out, "--per_track",
+                "--plot", tmp_path / "plots")  # fmt: skip
+    assert "| perfect | 100.0" in capsys.readouterr().out
+    content = json.loads(out.read_text())
+    assert content["thresholds"] == [1, 2, 4, 8, 16]
+    figures = next(iter(content["videos"].values()))
+    assert [figures["perfect"][name] for name in ("AJ", "delta_avg", "OA", "TC")] == pytest.approx([100, 100, 100, 0])
+    assert [figures["shifted"][f"delta_{t}"] for t in (1, 2, 4, 8, 16)] == [0, 0, 0, 100, 100]
+    assert figures["shifted"]["delta_avg"] == 40 and figures["shifted"]["OA"] == 100
+    assert len(figures["shifted"]["tracks"]["AJ"]) == 40
+    assert content["mean"]["perfect"]["AJ"] == 100 and "tracks" not in content["mean"]["perfect"]
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"thresholds.png", "error_over_time.png"}
+
+
+def test_query_modes_count_different_frames(truth_file):
+    frames = np.load(truth_file)["query_points"][:, 0]
+    wrong_before = np.load(truth_file)["target_points"].copy()
+    wrong_before[np.arange(7)[None] < frames[:, None]] += 100
+    for mode, expected in (("first", 100), ("strided", 0)):
+        truth = next(read_truths(truth_file, mode))
+        prediction = TracksFile.__new__(TracksFile)
+        prediction.tracks, prediction.occluded, prediction.video_size = wrong_before, truth.occluded, (40, 56)
+        found = score(truth, prediction, mode)["delta_avg"]
+        assert found == 100 if expected else found < 100
+
+
+def test_tracks_of_another_video_size_are_rescaled(truth_file, tmp_path):
+    truth = next(read_truths(truth_file))
+    large = dict(np.load(as_tracks(truth_file, tmp_path / "a.npz")))
+    large["tracks"], large["video_size"] = large["tracks"] * 3, large["video_size"] * 3
+    large["query_points"][:, 1:] *= 3
+    found = score(truth, TracksFile(write_npz(tmp_path / "large.npz", **large)).predict(truth))
+    assert found["AJ"] == pytest.approx(100)
+
+
+def test_cotracker_layout(truth_file, tmp_path):
+    truth = next(read_truths(truth_file))
+    queries = truth.query_points[:, [0, 2, 1]] - [0, 0.5, 0.5]
+    arrays = {
+        "tracks": truth.target_points.transpose(1, 0, 2)[None] - 0.5,
+        "visibility": ~truth.occluded.T[None],
+    }
+    for extra in ({}, {"queries": queries}):
+        prediction = TracksFile(write_npz(tmp_path / "co.npz", **arrays, **extra)).predict(truth)
+        found = score(truth, prediction)
+        assert found["AJ"] == 100 and found["OA"] == 100
+        np.testing.assert_allclose(prediction.tracks, truth.target_points, atol=1e-4)
+
+
+def test_csv_and_markdown_and_means(truth_file, tmp_path, capsys):
+    folder = tmp_path / "prepared"
+    for name in ("first video", "zweites ü"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "ground_truth.npz").write_bytes(truth_file.read_bytes())
+    tracks = tmp_path / "tracker"
+    tracks.mkdir()
+    as_tracks(truth_file, tracks / "first video.npz")
+    as_tracks(truth_file, tracks / "zweites ü.npz", shift=1000.0)
+    run_command("--ground_truth", folder, "--tracks", tracks, "--baselines", "static", "--out", tmp_path / "a.csv")
+    run_command("--ground_truth", folder, "--tracks", tracks, "--out", tmp_path / "a.md")
+    rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    table = {(row[0], row[1]): dict(zip(rows[0], row)) for row in rows[1:]}
+    assert float(table["first video", "tracker"]["AJ"]) == 100 and float(table["zweites ü", "tracker"]["AJ"]) == 0
+    assert float(table["mean", "tracker"]["AJ"]) == 50
+    assert 0 < float(table["mean", "static"]["OA"]) < 100
+    assert "| mean " in (tmp_path / "a.md").read_text()
+
+
+def test_occlusion_curve(truth_file, tmp_path, capsys):
+    hidden = np.load(truth_file)["occluded"]
+    score_above = np.where(hidden, 0.7, 0.2).astype(np.float32)
+    file = as_tracks(truth_file, tmp_path / "a.npz", occlusion_score=score_above)
+    run_command("--ground_truth", truth_file, "--tracks", file, "--occlusion_curve", "--plot", tmp_path / "p")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| 0.5 ", "| 0.98 "))]
+    assert [cell.strip() for cell in lines[0].split("|")[2:5]] == ["100.0", "100.0", "100.0"]
+    assert (tmp_path / "p" / "occlusion.png").exists()
+
+
+# ---------------------------------------------------------------- official files
+
+
+def tapvid_example(seed, num_frames=11, encoded=False, size=(24, 32)):
+    rng = np.random.default_rng(seed)
+    video = rng.integers(0, 255, (num_frames, *size, 3), dtype=np.uint8)
+    if encoded:
+        video = np.array([cv2.imencode(".jpg", frame)[1].tobytes() for frame in video])
+    occluded = rng.random((6, num_frames)) < 0.4
+    occluded[0] = True
+    return {"video": video, "points": rng.random((6, num_frames, 2)), "occluded": occluded}
+
+
+def dump(path, content, protocol=4):
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_davis_pickle_in_both_query_modes(tmp_path, protocol):
+    example = tapvid_example(0)
+    path = dump(tmp_path / "tapvid_davis.pkl", {"goat": example, "dog": tapvid_example(1)}, protocol)
+    strided, dog = read_truths(path, "strided")
+    assert (strided.name, dog.name, strided.video_size) == ("goat", "dog", (256, 256))
+    expected = [(t, q) for t in (0, 5, 10) for q in range(6) if not example["occluded"][q, t]]
+    assert [(t, q) for t, q in expected] == [
+        (int(query[0]), next(q for q in range(6) if np.allclose(example["points"][q] * 256, track)))
+        for query, track in zip(strided.query_points, strided.target_points)
+    ]
+    first = next(read_truths(path, "first"))
+    assert len(first.query_points) == 5  # the track that is never visible is left out
+    for query, hidden in zip(first.query_points, first.occluded):
+        assert query[0] == np.flatnonzero(~hidden)[0]
+    for truth in (strided, first):
+        at_query = truth.target_points[np.arange(len(truth.query_points)), truth.query_points[:, 0].astype(int)]
+        np.testing.assert_allclose(at_query[:, ::-1], truth.query_points[:, 1:], atol=1e-4)
+
+
+def test_rgb_stacking_list_and_kinetics_shards(tmp_path):
+    stacking = dump(tmp_path / "tapvid_rgb_stacking.pkl", [tapvid_example(k) for k in range(3)])
+    assert [truth.name for truth in read_truths(stacking)] == ["00", "01", "02"]
+    shards = tmp_path / "kinetics"
+    shards.mkdir()
+    dump(shards / "0000_of_0010.pkl", [tapvid_example(0, encoded=True)])
+    dump(shards / "0001_of_0010.pkl", {"a/b": tapvid_example(1, encoded=True)})
+    assert [truth.name for truth in read_truths(shards)] == ["0000_of_0010-00", "a_b"]
+    tapvid.prepare(shards, tmp_path / "out", resolution=16)
+    image = cv2.imread(str(tmp_path / "out" / "a_b" / "frames" / "00010.png"))
+    assert image.shape == (16, 16, 3)
+
+
+def test_prepare_keeps_frames_and_points(tmp_path, capsys):
+    example = tapvid_example(0)
+    path = dump(tmp_path / "tapvid_davis.pkl", {"goat": example})
+    run_command("prepare", path, "--out", tmp_path / "out", "--resolution", 0)
+    assert "evaluate.py run" in capsys.readouterr().out
+    frames = sorted((tmp_path / "out" / "goat" / "frames").iterdir())
+    assert len(frames) == 11
+    np.testing.assert_array_equal(cv2.imread(str(frames[3]))[..., ::-1], example["video"][3])
+    for mode in ("strided", "first"):
+        official, prepared = next(read_truths(path, mode)), next(read_truths(tmp_path / "out", mode))
+        assert prepared.video_size == (24, 32) and prepared.name == "goat"
+        scale = np.array([256 / 32, 256 / 24])
+        np.testing.assert_allclose(prepared.target_points * scale, official.target_points, atol=1e-3)
+        np.testing.assert_allclose(prepared.query_points[:, 0], official.query_points[:, 0])
+    before = frames[0].stat().st_mtime_ns
+    run_command("prepare", path, "--out", tmp_path / "out", "--resolution", 0)
+    assert frames[0].stat().st_mtime_ns == before
+
+
+def test_kinetics_csv_with_videos(tmp_path, capsys):
+    video = np.repeat(np.random.default_rng(0).integers(0, 255, (25, 4, 6, 3), dtype=np.uint8), 8, 1).repeat(8, 2)
+    (tmp_path / "videos" / "sub").mkdir(parents=True)
+    write_mp4(tmp_path / "videos" / "sub" / "abc_000003_000004.mp4", video, 25)
+    rows = [f"{name},3,4," + ",".join(["0.5,0.25,0", "0.1,0.2,1"] * 15) for name in ("abc", "gone")]
+    (tmp_path / "tapvid_kinetics.csv").write_text("\n".join(rows) + "\n")
+    run_command("prepare", tmp_path / "tapvid_kinetics.csv", "--out", tmp_path / "o", "--videos", tmp_path / "videos",
+                "--resolution", "0")  # fmt: skip
+    assert "gone_000003_000004: not in" in capsys.readouterr().out
+    truth = next(read_truths(tmp_path / "o", "first"))
+    assert truth.name == "abc_000003_000004" and truth.num_frames == 25
+    np.testing.assert_allclose(truth.query_points[0], [0, 0.25 * 32 - 0.5, 0.5 * 48 - 0.5], atol=1e-4)
+    assert truth.occluded[0].tolist() == [t % 2 == 1 for t in range(25)]
+
+
+class Malicious:
+    def __reduce__(self):
+        return (eval, ("open('/tmp/should_not_exist_omnimotion', 'w')",))
+
+
+class MaliciousNumpy:
+    def __reduce__(self):
+        return (np.testing._private.utils.runstring, ("raise SystemError", {}))
+
+
+@pytest.mark.parametrize("content", [Malicious(), {"a": MaliciousNumpy()}, {"a": torch.zeros(2)}, {"a": io.BytesIO()}])
+def test_pickles_that_run_code_are_refused(tmp_path, capsys, content):
+    path = dump(tmp_path / "evil.pkl", content)
+    assert "only numpy arrays and builtin containers" in fails(
+        capsys, "--ground_truth", path, "--baselines", "static"
+    )
+    assert not Path("/tmp/should_not_exist_omnimotion").exists()
+
+
+# ---------------------------------------------------------------- baselines
+
+
+@pytest.mark.parametrize("name", ["raft-d", "raft-c"])
+def test_baselines_on_true_flow(truth_file, data_dir, tmp_path, name):
+    """With true flow the direct baseline is right but near motion boundaries; the chain until it is hidden."""
+    out = tmp_path / "o.json"
+    run_command("--ground_truth", truth_file, "--baselines", f"{name},static", "--data_dir", data_dir, "--out", out)
+    figures = next(iter(json.loads(out.read_text())["videos"].values()))
+    assert figures[name]["delta_16"] > (85 if name == "raft-d" else 50)
+    assert figures[name]["AJ"] > figures["static"]["AJ"] + 15
+
+
+def test_baselines_by_hand():
+    """Everything moves 1 px to the right a frame, but the flow between frames 2 and 3 is inconsistent."""
+
+    def flow(i, j):
+        field = np.zeros((10, 20, 2), np.float32)
+        field[..., 0] = j - i
+        if {i, j} == {2, 3}:
+            field[..., 1] = 5 * (j > i)
+        return field
+
+    frames, pixels = np.array([1, 1]), np.array([[4.0, 2.0], [17.0, 3.0]])
+    tracks, occluded = baseline_tracks("raft-c", flow, 6, frames, pixels)
+    np.testing.assert_allclose(tracks[0, :, 0], [3, 4, 5, 6, 7, 8])
+    assert occluded[0].tolist() == [False, False, False, True, True, True]
+    assert occluded[1].tolist() == [False, False, False, True, True, True]
+    tracks, occluded = baseline_tracks("raft-d", flow, 6, frames, pixels)
+    np.testing.assert_allclose(tracks[0], [[3, 2], [4, 2], [5, 2], [6, 2], [7, 2], [8, 2]])
+    assert not occluded[0].any()
+    assert occluded[1].tolist() == [False, False, False, False, True, True]  # x = 20 and 21 of 20 pixels
+    tracks, occluded = baseline_tracks("static", flow, 6, frames, pixels)
+    assert (tracks == pixels[:, None]).all() and not occluded.any()
+
+
+def test_masks_as_ground_truth(scene, data_dir, truth_file, tmp_path, capsys):
+    out = tmp_path / "o.json"
+    run_command("--ground_truth", truth_file.parent / "masks", "--baselines", "raft-d,static", "--data_dir", data_dir,
+                "--mask_stride", 2, "--out", out)  # fmt: skip
+    figures = next(iter(json.loads(out.read_text())["videos"].values()))
+    assert figures["raft-d"]["J"] > figures["static"]["J"] + 5
+    assert 50 < figures["raft-d"]["J&F"] <= 100
+
+
+# ---------------------------------------------------------------- BADJA
+
+
+def badja_entry(frame, joints, visible):
+    positions, seen = [[0, 0]] * 37, [False] * 37
+    for k, (xy, v) in enumerate(zip(joints, visible)):
+        positions[8 + k], seen[8 + k] = [xy[1], xy[0]], v
+    return {"image_path": f"DAVIS/dog/{frame:05d}.jpg", "joints": positions, "visibility": seen}
+
+
+def test_badja_by_hand(tmp_path):
+    """Two joints tracked from frame 1, at a fifth of the annotated size; the object covers 10 x 10 pixels: radius 2."""
+    entries = [
+        badja_entry(4, [(100, 50), (600, 50)], [True, True]),
+        badja_entry(1, [(100, 50), (500, 50), (9, 9)], [True, True, False]),
+        badja_entry(3, [(105, 50), (0, 0), (9, 9)], [True, False, True]),
+    ]
+    (tmp_path / "dog.json").write_text(json.dumps(entries))
+    for t in range(6):
+        mask = np.zeros((216, 384), np.uint8)
+        mask[5:15, 5:15] = 255
+        write_image(tmp_path / "masks" / f"{t:05d}.png", mask)
+    truth = next(read_truths(tmp_path / "dog.json", mask_folder=tmp_path / "masks"))
+    np.testing.assert_allclose(truth.query_points, [[1, 10, 20], [1, 10, 100]])
+    assert truth.radius.tolist() == [2] * 6 and truth.num_frames == 6
+    assert (~truth.occluded).sum() == 3  # joint 0 in frames 3 and 4, joint 1 in frame 4
+    still = np.repeat(truth.query_points[:, None, [2, 1]], 6, axis=1)
+    assert keypoint_share(truth.target_points, ~truth.occluded, still, truth.radius) == pytest.approx(200 / 3)
+
+
+@pytest.mark.skipif(not (SHARED / "badja").is_dir(), reason=f"no real data in {SHARED}")
+@pytest.mark.parametrize("name, expected", [("horsejump-high", 7.9), ("dog", 5.6)])
+def test_static_points_on_badja(name, expected):
+    """Published beside the data: PCK of points that never move."""
+    images = read_masks(SHARED / "davis" / name / "masks")
+    queries, points, occluded, radius = read_badja(SHARED / "badja" / f"{name}.json", images)
+    still = np.repeat(queries[:, None, [2, 1]], len(images), axis=1)
+    assert keypoint_share(points, ~occluded, still, radius) == pytest.approx(expected, abs=0.06)
+
+
+# ---------------------------------------------------------------- wrong input
+
+
+def test_wrong_options(truth_file, tmp_path, capsys):
+    truth = ("--ground_truth", truth_file)
+    assert "nothing to score" in fails(capsys, *truth)
+    assert "raft-x: expected any of raft-d" in fails(capsys, *truth, "--baselines", "raft-x")
+    assert "ending in .md, .csv, .json" in fails(capsys, *truth, "--baselines", "static", "--out", "a.txt")
+    assert "--per_track" in fails(capsys, *truth, "--baselines", "static", "--per_track")
+    assert "--data_dir" in fails(capsys, *truth, "--baselines", "raft-d")
+    assert "no such ground truth" in fails(capsys, "--ground_truth", tmp_path / "no", "--baselines", "static")
+    assert "not a ground truth" in fails(capsys, "--ground_truth", tmp_path, "--baselines", "static")
+    assert "no scored tracks" in fails(capsys, *truth, "--baselines", "static", "--occlusion_curve")
+    assert "no checkpoint" in fails(capsys, *truth, "--run", tmp_path)
+    assert "no prepared videos" in fails(capsys, "run", tmp_path)
+
+
+def test_wrong_files(truth_file, tmp_path, capsys):
+    truth, static = ("--ground_truth", truth_file), ("--baselines", "static")
+    (tmp_path / "bad.npz").write_bytes(b"nonsense")
+    assert "not a readable .npz" in fails(capsys, *truth, "--tracks", tmp_path / "bad.npz")
+    assert "no such file" in fails(capsys, *truth, "--tracks", tmp_path / "none.npz")
+    assert "no array `tracks`" in fails(capsys, *truth, "--tracks", write_npz(tmp_path / "a.npz", x=np.zeros(2)))
+    other = as_tracks(truth_file, tmp_path / "b.npz", order=np.arange(39))
+    assert "no track for the ground truth's query" in fails(capsys, *truth, "--tracks", other)
+    short = dict(np.load(as_tracks(truth_file, tmp_path / "c.npz")))
+    short["tracks"], short["occluded"] = short["tracks"][:, :5], short["occluded"][:, :5]
+    assert "5 frames, but the ground truth" in fails(
+        capsys, *truth, "--tracks", write_npz(tmp_path / "d.npz", **short)
+    )
+    no_truth = write_npz(tmp_path / "e.npz", target_points=np.zeros((2, 3, 2)))
+    assert "has no occluded" in fails(capsys, "--ground_truth", no_truth, *static)
+    late = write_npz(tmp_path / "f.npz", target_points=np.zeros((1, 3, 2)), occluded=np.zeros((1, 3), bool),
+                     query_points=np.array([[3.0, 0, 0]]))  # fmt: skip
+    assert "query frame 3 is not in the video (0 to 2)" in fails(capsys, "--ground_truth", late, *static)
+    (tmp_path / "cut.pkl").write_bytes(pickle.dumps({"a": tapvid_example(0)})[:500])
+    assert "not a readable pickle" in fails(capsys, "--ground_truth", tmp_path / "cut.pkl", *static)
+    odd = dump(tmp_path / "odd.pkl", {"a": {"video": np.zeros((3, 4, 4, 3)), "points": np.zeros((2, 5, 2)),
+                                            "occluded": np.zeros((2, 5), bool)}})  # fmt: skip
+    assert "got (2, 5, 2), (2, 5) and 3 frames" in fails(capsys, "--ground_truth", odd, *static)
+    (tmp_path / "dog.json").write_text("[{}]")
+    write_image(tmp_path / "m" / "0.png", np.zeros((4, 4), np.uint8))
+    badja = ("--ground_truth", tmp_path / "dog.json", *static)
+    assert "--masks" in fails(capsys, *badja)
+    assert "not a BADJA annotation" in fails(capsys, *badja, "--masks", tmp_path / "m")
+
+
+def test_chained_only_data_names_the_option(truth_file, scene, tmp_path, capsys):
+    build(scene.video, tmp_path / "d", flow=SceneFlow(scene), quiet=True)
+    line = fails(capsys, "--ground_truth", truth_file, "--baselines", "raft-d", "--data_dir", tmp_path / "d")
+    assert "--keep_direct" in line
+
+
+# ---------------------------------------------------------------- the whole benchmark
+
+
+def test_benchmark_run_goes_on_where_it_stopped(truth_file, tmp_path, capsys, monkeypatch):
+    """The commands of each video, in order; a finished video is not done again, a failing step stops with one line."""
+    for name in ("a", "b"):
+        (tmp_path / name / "frames").mkdir(parents=True)
+        (tmp_path / name / "ground_truth.npz").write_bytes(truth_file.read_bytes())
+    as_tracks(truth_file, tmp_path / "a" / "tracks_strided.npz")
+    commands = []
+
+    def failing_train(arguments):
+        commands.append([str(argument) for argument in arguments])
+        if "train.py" in commands[-1]:
+            raise UserError("`train.py ...` ended with exit code 2; the same command goes on from there")
+
+    monkeypatch.setattr(pipeline, "step", failing_train)
+    line = fails(capsys, "run", tmp_path, "--config", "configs/cpu.txt", "--train_args", "--seed 3")
+    assert "train.py" in line
+    assert [command[1:3] for command in commands] == [["-m", "preprocess"], ["train.py", "--config"]]
+    assert commands[1][-2:] == ["--seed", "3"] and str(tmp_path / "b" / "run") in commands[1]
+    as_tracks(truth_file, tmp_path / "b" / "tracks_strided.npz", shift=100.0)
+    run_command("run", tmp_path, "--out", tmp_path / "table.md")
+    assert "| mean " in capsys.readouterr().out
+    assert "50.0" in (tmp_path / "table.md").read_text()
