@@ -192,8 +192,8 @@ def parse(argv=None):
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="what python -m preprocess wrote")
     parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")
-    parser.add_argument("--init_from", metavar="FILE", help="start from the weights of this checkpoint (.pt of a run or "
-                        ".pth of the reference implementation)")
+    parser.add_argument("--init_from", metavar="FILE",
+                        help="start from the weights of this checkpoint, a run's .pt or a .pth of the reference code")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_options(parser)
     arguments = parser.parse_args(argv)

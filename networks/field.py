@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from networks.layers import GaborNet
+from networks.layers import GaborNet, full_precision
 
 
 def contract(x):
@@ -24,7 +24,6 @@ class CanonicalField(nn.Module):
     def forward(self, points):
         contracted = contract(points)
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.amp and points.is_cuda):
-            output = self.net(contracted)
-        output = output.float() if output.dtype == torch.bfloat16 else output
+            output = full_precision(self.net(contracted))
         density = nn.functional.softplus(output[..., 3] - 1)
         return output[..., :3].sigmoid(), density

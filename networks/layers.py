@@ -19,6 +19,11 @@ def encode_frequencies(x, num_frequencies=4, interleave=False):
     return torch.stack([angles.sin(), angles.cos()], dim=-1 if interleave else -2).flatten(-3)
 
 
+def full_precision(x):
+    """bfloat16, as autocast gives it, -> float32; everything else stays what it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 def leaky_mlp(widths):
     """Linear layers of the given widths with LeakyReLU between them."""
     layers = []

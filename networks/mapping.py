@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from networks.layers import GaborNet, encode_frequencies, leaky_mlp
+from networks.layers import GaborNet, encode_frequencies, full_precision, leaky_mlp
 
 AXES = 3
 NUM_FREQUENCIES = 4
@@ -60,7 +60,7 @@ class CouplingLayer(nn.Module):
         encoded = torch.cat([kept, encode_frequencies(kept, NUM_FREQUENCIES)], dim=-1)
         hidden = nn.functional.leaky_relu(self.projection(encoded))
         hidden = nn.functional.linear(hidden, self.mlp[0].weight[:, self.code_width :]) + bias
-        s, t = self.mlp[1:](hidden).float().unbind(-1)
+        s, t = full_precision(self.mlp[1:](hidden)).unbind(-1)
         return s.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), t
 
     def to_canonical(self, points, bias):
@@ -92,7 +92,7 @@ class FrameAffine(nn.Module):
         x = torch.cat([encode_frequencies(z, NUM_FREQUENCIES, interleave=True), time[:, None].expand_as(z), z], dim=-1)
         for layer in self.layers[:-1]:
             x = layer(x).relu()
-        angle, log_scale_x, tx, log_scale_y, ty = self.layers[-1](x).float().unbind(-1)
+        angle, log_scale_x, tx, log_scale_y, ty = full_precision(self.layers[-1](x)).unbind(-1)
         cos, sin = angle.cos(), angle.sin()
         scale_x, scale_y = log_scale_x.exp(), log_scale_y.exp()
         return cos * scale_x, -sin * scale_x, tx, sin * scale_y, cos * scale_y, ty

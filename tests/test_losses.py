@@ -1,0 +1,68 @@
+"""Loss terms against hand-worked numbers and brute force."""
+
+import pytest
+import torch
+
+import losses
+
+
+def test_flow_drops_the_largest_residual_and_keeps_the_weights():
+    predicted = torch.tensor([[[1.0, 0.0], [0.0, 4.0], [10.0, 10.0], [7.0, 7.0]]])
+    weight, valid = torch.tensor([[1.0, 0.5, 1.0, 1.0]]), torch.tensor([[True, True, True, False]])
+    # residuals 0.5, 2, 10 (dropped), 7 (not valid): mean of 1 * 0.5 and 0.5 * 2
+    assert losses.flow(predicted, torch.zeros_like(predicted), weight, valid).item() == pytest.approx(0.75)
+
+
+def test_gradient_joins_neighbours_across_invalid_rows():
+    predicted = torch.tensor([[[0.0], [100.0], [3.0], [4.0]]])
+    valid = torch.tensor([[True, False, True, True]])
+    # valid rows 0, 3, 4: contrasts 3 (the largest, dropped) and 1
+    assert losses.gradient(predicted, torch.zeros_like(predicted), valid).item() == pytest.approx(1.0)
+    weight = torch.tensor([[1.0, 1.0, 0.5, 0.5]])
+    assert losses.gradient(predicted, torch.zeros_like(predicted), valid, weight).item() == pytest.approx(1.0)
+
+
+def test_terms_are_zero_and_finite_when_nothing_is_valid():
+    x = torch.rand(2, 5, 2, requires_grad=True)
+    nothing = torch.zeros(2, 5, dtype=torch.bool)
+    total = losses.flow(x, x * 2, nothing.float(), nothing) + losses.gradient(x, x * 2, nothing, nothing.float())
+    total = total + losses.colour(x, x * 2, nothing) + losses.smoothness(x, x, x, torch.zeros(2, dtype=torch.bool))
+    total.backward()
+    assert total.item() == 0 and torch.isfinite(x.grad).all()
+
+
+def test_distortion_against_a_double_loop():
+    torch.manual_seed(0)
+    depths, weights = torch.rand(3, 6).sort(-1).values.double(), torch.rand(3, 6).double()
+    expected = 0.0
+    for ray in range(3):
+        t = depths[ray].tolist() + [depths[ray, -1].item()]
+        w = weights[ray].tolist()
+        middle = [(t[k] + t[k + 1]) / 2 for k in range(6)]
+        expected += sum(w[k] * w[m] * abs(middle[k] - middle[m]) for k in range(6) for m in range(6)) / 3
+        expected += sum(w[k] ** 2 * (t[k + 1] - t[k]) for k in range(6)) / 3 / 3
+    assert losses.distortion(depths, weights).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_depth_range():
+    depth = torch.tensor([-0.5, 0.0, 1.0, 2.0, 3.0])
+    assert losses.depth_range(depth, 0, 2).item() == pytest.approx((0.25 + 1) / 5)
+
+
+def test_smoothness_is_zero_for_constant_velocity():
+    current, velocity = torch.rand(3, 4, 5, 3), torch.rand(3, 4, 5, 3)
+    valid = torch.tensor([True, True, False])
+    assert losses.smoothness(current - velocity, current, current + velocity, valid).item() < 1e-6
+    after = current + velocity + torch.tensor([0.3, 0, 0])
+    after[2] += 100  # not valid
+    assert losses.smoothness(current - velocity, current, after, valid).item() == pytest.approx(0.1, abs=1e-4)
+
+
+def test_unit_sphere():
+    points = torch.tensor([[0.5, 0, 0], [2.0, 0, 0], [0, 3.0, 0]])
+    assert losses.unit_sphere(points).item() == pytest.approx((9 + 64) / 2)
+
+
+def test_total_is_the_weighted_sum():
+    terms = {"a": torch.tensor(2.0), "b": torch.tensor(3.0), "logged_only": torch.tensor(1e9)}
+    assert losses.total(terms, {"a": 0.5, "b": 2.0}).item() == pytest.approx(7.0)
