@@ -1,0 +1,59 @@
+"""Options that track.py and viz.py share: which run, which device."""
+
+import argparse
+
+import checkpoints
+from util import UserError, pick_device
+
+
+def add_run_options(parser):
+    """Options that say which fitted model to use."""
+    group = parser.add_argument_group("the fitted model")
+    group.add_argument("--run", metavar="DIR", help="what train.py wrote (its --out_dir)")
+    group.add_argument("--checkpoint", metavar="FILE",
+                       help="this checkpoint instead of the run's newest; with --data_dir it needs no --run, and may "
+                            "be one of the reference implementation (.pth)")
+    group.add_argument("--data_dir", metavar="DIR", help="the data directory, where it is not where training found it")
+    group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda[:N]; default auto")
+    group.add_argument("--chunk", type=positive, metavar="RAYS",
+                       help="rays computed at once: lower it when memory runs out")
+    group.add_argument("--method", default="max_weight", choices=["max_weight", "composite"],
+                       help="where a point goes: with the sample of largest weight on its ray, which keeps motion "
+                            "boundaries sharp, or with the weighted mean of all samples; default max_weight")
+    group.add_argument("--occlusion_th", type=fraction, metavar="T",
+                       help="a point is occluded when more than T of its ray is absorbed in front of it, 0 to 1; "
+                            "default: what the run says, usually 0.99")
+
+
+def load_run(args):
+    """The run that the options name. UserError when they name none."""
+    if args.run is None and (args.checkpoint is None or args.data_dir is None):
+        raise UserError("which model? give --run DIR, or both --checkpoint FILE and --data_dir DIR")
+    device = pick_device(args.device)
+    return checkpoints.load_run(args.run, checkpoint=args.checkpoint, data_dir=args.data_dir, device=device)
+
+
+def make_folder(path):
+    """Make the folder `path`, before any work is done for it. UserError when that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot make this folder ({error.strerror})") from error
+
+
+def positive(text):
+    """A positive integer, for argparse."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
+    return int(text)
+
+
+def fraction(text):
+    """A number in [0, 1], for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value

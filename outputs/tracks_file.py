@@ -1,0 +1,124 @@
+"""The tracks file: the one place that knows its format, for its writer and all its readers.
+
+tracks.npz holds, for Q queries in a video of N frames:
+  query_points (Q, 3) float32     t, y, x: frame number from 0, position in that frame
+  tracks (Q, N, 2) float32        x, y in every frame
+  occluded (Q, N) bool            hidden behind something, or outside the frame
+  occlusion_score (Q, N) float32  in [0, 1]: how much of the scene lies in front of the point
+  depth (Q, N) float32            pseudo-depth of the point, near 0, far 2; no metric unit
+  frame_size (2,) int32           H, W that the model was fitted at
+  video_size (2,) int32           H, W of the original video, in whose pixels all positions are
+  fps () float32                  frames per second
+  convention () str               this, in words
+"""
+
+import csv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from util import UserError, atomic_path
+
+CONVENTION = (
+    "Positions are in pixels of the ORIGINAL video (video_size = height, width) with pixel centres at +0.5, the raster "
+    "of TAP-Vid: (0, 0) is the outer corner of the top left pixel. query_points are t, y, x; tracks are x, y."
+)
+COTRACKER_CONVENTION = (
+    "CoTracker's layout: tracks (1, N, Q, 2) x, y in pixels of the ORIGINAL video with INTEGER pixel centres (the "
+    "centre of the top left pixel is (0, 0)); visibility (1, N, Q) bool; queries (Q, 3) t, x, y."
+)
+SHAPES = {"query_points": "Q3", "tracks": "QN2", "occluded": "QN", "occlusion_score": "QN", "depth": "QN"}
+
+
+@dataclass
+class Tracks:
+    """Trajectories of Q points over N frames; the fields are those of the file (see the module's docstring)."""
+
+    query_points: np.ndarray
+    tracks: np.ndarray
+    occluded: np.ndarray
+    occlusion_score: np.ndarray
+    depth: np.ndarray
+    frame_size: tuple[int, int]
+    video_size: tuple[int, int]
+    fps: float
+
+
+def write_tracks(path, tracks):
+    """Write `tracks` to an .npz file, whole or not at all."""
+    arrays = {
+        "query_points": tracks.query_points.astype(np.float32),
+        "tracks": tracks.tracks.astype(np.float32),
+        "occluded": tracks.occluded.astype(bool),
+        "occlusion_score": tracks.occlusion_score.astype(np.float32),
+        "depth": tracks.depth.astype(np.float32),
+        "frame_size": np.array(tracks.frame_size, np.int32),
+        "video_size": np.array(tracks.video_size, np.int32),
+        "fps": np.float32(tracks.fps),
+        "convention": np.array(CONVENTION),
+    }
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_tracks(path):
+    """Read a file of write_tracks. UserError if it is missing, unreadable, or not such a file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such tracks file")
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(f"{path}: not a readable .npz file ({error})") from error
+    missing = [name for name in Tracks.__dataclass_fields__ if name not in arrays]
+    if missing:
+        raise UserError(f"{path}: not a tracks file of track.py: it has no {', '.join(missing)}")
+    check_shapes(path, arrays)
+    return Tracks(
+        *(arrays[name] for name in SHAPES),
+        frame_size=tuple(int(side) for side in arrays["frame_size"]),
+        video_size=tuple(int(side) for side in arrays["video_size"]),
+        fps=float(arrays["fps"]),
+    )
+
+
+def check_shapes(path, arrays):
+    """UserError unless the arrays agree on Q and N."""
+    letters = dict(zip("QN", arrays["tracks"].shape)) | {"2": 2, "3": 3}
+    for name, shape in SHAPES.items():
+        expected = tuple(letters.get(letter) for letter in shape)
+        if arrays[name].shape != expected:
+            raise UserError(f"{path}: {name} has shape {arrays[name].shape}, expected {expected}")
+
+
+def write_cotracker(path, tracks):
+    """Write `tracks` as CoTracker's arrays: tracks (1, N, Q, 2), visibility (1, N, Q), integer pixel centres."""
+    queries = tracks.query_points.astype(np.float32)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            tracks=tracks.tracks.transpose(1, 0, 2)[None].astype(np.float32) - 0.5,
+            visibility=~tracks.occluded.T[None].astype(bool),
+            queries=np.concatenate([queries[:, :1], queries[:, [2, 1]] - 0.5], axis=1),
+            video_size=np.array(tracks.video_size, np.int32),
+            fps=np.float32(tracks.fps),
+            convention=np.array(COTRACKER_CONVENTION),
+        )
+
+
+def write_csv(path, tracks):
+    """Write `tracks` as a table, a row per query and frame, for spreadsheets and scripts in any language."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query", "frame", "x", "y", "visible", "occlusion_score", "depth"])
+        for query in range(len(tracks.tracks)):
+            for frame, (x, y) in enumerate(tracks.tracks[query]):
+                score, depth = tracks.occlusion_score[query, frame], tracks.depth[query, frame]
+                visible = int(not tracks.occluded[query, frame])
+                writer.writerow([query, frame, f"{x:.3f}", f"{y:.3f}", visible, f"{score:.4f}", f"{depth:.5f}"])
+
+
+WRITERS = {"npz": write_tracks, "cotracker": write_cotracker, "csv": write_csv}
