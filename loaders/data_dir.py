@@ -172,11 +172,11 @@ class DataDir:
 
     def flow_fixed(self, i, direct=False):
         """int16 (P_i, H, W, 2) memory map: flow of frame i to its partners in units of flow_step pixels."""
-        return self._array(self._folders(direct)[0], i)
+        return self.array(self._folders(direct)[0], i)
 
     def valid_bits(self, i, direct=False):
         """uint8 (P_i, 2, ceil(H*W/8)) memory map: bits of the cycle and of the occluded mask (see unpack_mask)."""
-        return self._array(self._folders(direct)[1], i)
+        return self.array(self._folders(direct)[1], i)
 
     def flow(self, i, j, direct=False):
         """float32 (H, W, 2) pixels, chained if the directory is, or as estimated. UserError when it is not stored."""
@@ -189,7 +189,7 @@ class DataDir:
 
     def count_map(self, i):
         """uint16 (H, W): the number of partners of frame i for which the pixel is valid."""
-        return np.asarray(self._array("counts", i))
+        return np.asarray(self.array("counts", i))
 
     @property
     def pair_counts(self):
@@ -204,6 +204,19 @@ class DataDir:
     def has(self, folder, i):
         """Whether source frame i's array is there, and so complete."""
         return self._file(folder, i).exists()
+
+    def array(self, folder, i):
+        """Memory map of source frame i's array in one of the folders. UserError when it is missing or damaged."""
+        try:
+            return np.load(self._file(folder, i), mmap_mode="r")
+        except FileNotFoundError:
+            hint = "direct flow is deleted after chaining; run preprocessing again with --keep_direct" if (
+                folder in DIRECT) else "run preprocessing again"  # fmt: skip
+            raise UserError(f"{self._file(folder, i)}: missing ({hint})") from None
+        except (ValueError, EOFError) as error:
+            raise UserError(
+                f"{self._file(folder, i)}: damaged ({error}); run preprocessing again with --overwrite"
+            ) from None
 
     def write(self, folder, i, array):
         """Write source frame i's array, atomically."""
@@ -227,18 +240,6 @@ class DataDir:
 
     def _folders(self, direct):
         return CHAINED if self.chained and not direct else DIRECT
-
-    def _array(self, folder, i):
-        try:
-            return np.load(self._file(folder, i), mmap_mode="r")
-        except FileNotFoundError:
-            hint = "direct flow is deleted after chaining; run preprocessing again with --keep_direct" if (
-                folder in DIRECT) else "run preprocessing again"  # fmt: skip
-            raise UserError(f"{self._file(folder, i)}: missing ({hint})") from None
-        except (ValueError, EOFError) as error:
-            raise UserError(
-                f"{self._file(folder, i)}: damaged ({error}); run preprocessing again with --overwrite"
-            ) from None
 
     def _partner_index(self, i, j):
         try:

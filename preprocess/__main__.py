@@ -1,0 +1,163 @@
+"""python -m preprocess INPUT --data_dir DIR: from a video to correspondences that train.py can use."""
+
+import argparse
+import sys
+
+from preprocess.chain import COLOR_THRESHOLD
+from preprocess.driver import build
+from preprocess.filter import CYCLE_THRESHOLD, FEATURE_THRESHOLD
+from preprocess.frames import FOLDER_FPS
+from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, KEYFRAME_REACH
+from util import command
+
+DESCRIPTION = """\
+Compute optical flow between many pairs of frames of a video, keep what is consistent, and chain it across time.
+The result is a data directory for train.py. Interrupt it whenever you like: the same command goes on where it was,
+and with other options it does again only what depends on them."""
+
+EPILOG = """\
+examples:
+  python -m preprocess clip.mp4 --data_dir data/clip --max_side 512 --fps 15
+  python -m preprocess davis/frames --masks davis/masks --data_dir data/davis --flow raft --raft_weights raft-things.pth
+"""
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m preprocess",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a video file (mp4, mov, webm, gif ...), or a folder of frames (png, jpg), taken in natural order",
+    )
+    parser.add_argument(
+        "--data_dir",
+        required=True,
+        metavar="DIR",
+        help="where the result goes: a new folder, or an earlier result of the same video",
+    )
+    add_frame_options(parser.add_argument_group("frames"))
+    add_flow_options(parser.add_argument_group("optical flow"))
+    add_filter_options(parser.add_argument_group("filtering and chaining"))
+    add_other_options(parser.add_argument_group("other"))
+    return parser
+
+
+def add_frame_options(group):
+    group.add_argument(
+        "--max_side",
+        type=int,
+        metavar="N",
+        help="scale frames down to at most N pixels on the longer side (default: as they are); time and disk space "
+        "grow with its square",
+    )
+    group.add_argument(
+        "--fps",
+        type=float,
+        metavar="F",
+        help="resample a video to F frames per second (default: every frame once, whatever its time stamp). For a "
+        f"folder it only says how fast it plays (default: {FOLDER_FPS:g})",
+    )
+    group.add_argument(
+        "--start", type=int, metavar="I", help="first frame, counted from 0 after resampling (default: 0)"
+    )
+    group.add_argument("--end", type=int, metavar="I", help="the frame after the last one (default: up to the end)")
+    group.add_argument(
+        "--masks",
+        metavar="DIR",
+        help="object masks, one image a frame, of the frames' size: white, or any object number, on black. Not needed "
+        "for training; serves stabilised trails and evaluation (default: none)",
+    )
+
+
+def add_flow_options(group):
+    group.add_argument(
+        "--flow",
+        default="auto",
+        choices=("auto", "raft", "dis"),
+        help="estimator. auto: RAFT where there are weights and, without a GPU, time for it; else DIS, which is fast "
+        "and needs no weights (default: %(default)s)",
+    )
+    group.add_argument(
+        "--raft_weights",
+        metavar="FILE",
+        help="RAFT weights, small or large, by the reference's (raft-things.pth) or torchvision's names (default: "
+        "what is found; --flow raft downloads RAFT large)",
+    )
+    group.add_argument(
+        "--iters", type=int, default=20, metavar="N", help="RAFT's iterations a pair (default: %(default)s)"
+    )
+    group.add_argument(
+        "--max_interval",
+        type=int,
+        metavar="N",
+        help="estimate flow between frames up to N apart, and between keyframes (one frame in N/2) up to "
+        f"{KEYFRAME_REACH}N apart (default: all pairs of up to {ALL_PAIRS_UP_TO} frames, {DEFAULT_MAX_INTERVAL} for "
+        "longer videos)",
+    )
+
+
+def add_filter_options(group):
+    group.add_argument(
+        "--cycle_th",
+        type=float,
+        default=CYCLE_THRESHOLD,
+        metavar="PX",
+        help="a pixel's flow is consistent when going there and back ends within PX pixels of it (default: "
+        "%(default)g)",
+    )
+    group.add_argument(
+        "--appearance",
+        default="census",
+        choices=("census", "raft", "dino"),
+        help=f"what decides that two pixels look alike (cosine similarity above {FEATURE_THRESHOLD}). census: local "
+        "order of brightness, needs no weights; raft: RAFT's matching features; dino: DINO's, see --dino_weights "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--dino_weights",
+        metavar="FILE",
+        help="for --appearance dino: dino_deitsmall16_pretrain.pth, another DINO ViT's state dict, or a TorchScript "
+        "file (images to feature maps, 16-pixel patches) (default: none)",
+    )
+    group.add_argument(
+        "--no_chain",
+        action="store_true",
+        help="do not fill in far-apart pairs by following adjacent flow as long as appearance and colour (RGB within "
+        f"{COLOR_THRESHOLD}) agree: faster, but sparser",
+    )
+
+
+def add_other_options(group):
+    group.add_argument(
+        "--keep_direct",
+        action="store_true",
+        help="keep the flow as estimated beside the chained one (the flow baselines of evaluate.py need it); doubles "
+        "the disk space",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a data directory that was made from another video or by another version",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+
+
+@command
+def main(arguments=None):
+    args = vars(make_parser().parse_args(arguments))
+    args["source"], args["chain"] = args.pop("input"), not args.pop("no_chain")
+    args["iterations"], args["cycle_threshold"] = args.pop("iters"), args.pop("cycle_th")
+    try:
+        build(**args)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

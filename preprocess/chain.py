@@ -1,0 +1,89 @@
+"""Chain adjacent flow where direct flow between far-apart frames fails, as long as the appearance agrees.
+
+Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 3) float in [0, 1]; feature maps
+(h, w, C). For frame i, j walks outwards (i+1, i+2, ... or i-1, i-2, ...) with an accumulated flow and mask.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from preprocess.filter import FEATURE_THRESHOLD, sample_features, sample_flow
+from util import pixel_grid, sample_at_pixels
+
+COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]
+
+
+def extend(flow, mask, adjacent_flow, adjacent_cycle):
+    """Carry the flow i -> k and its mask on to the next frame, by the flow k -> k+-1 and its cycle mask."""
+    pixels = pixel_grid(*flow.shape[:2], flow.device) + flow
+    consistent = sample_at_pixels(adjacent_cycle.to(flow)[None, None], pixels[None])[0, ..., 0] == 1
+    return flow + sample_flow(adjacent_flow[None], pixels[None])[0], mask & consistent
+
+
+def overwrite_with_direct(flow, direct_flow, direct_cycle, direct_occluded):
+    """Trust the direct flow i -> j wherever it passed the filter."""
+    return torch.where((direct_cycle | direct_occluded)[..., None], direct_flow, flow)
+
+
+def appearance_agrees(flow, asked, image_1, image_2, features_1, features_2):
+    """bool (H, W): of the pixels `asked` (H, W), those that look alike in frame i and where the flow takes them.
+
+    features_1 (H, W, C) is already resized to the image (see resize_features); features_2 is (h, w, C).
+    """
+    height, width = flow.shape[:2]
+    agrees = torch.zeros_like(asked)
+    rows, columns = asked.nonzero(as_tuple=True)
+    arrived = torch.stack([columns, rows], dim=-1) + flow[rows, columns]
+    color_2 = sample_at_pixels(image_2.permute(2, 0, 1)[None], arrived[None])[0]
+    alike = (color_2 - image_1[rows, columns]).norm(dim=-1) < COLOR_THRESHOLD
+    rows, columns, arrived = rows[alike], columns[alike], arrived[alike]
+    sampled = sample_features(features_2, arrived, height, width)
+    similarity = F.cosine_similarity(features_1[rows, columns].float(), sampled.T, dim=-1)
+    agrees[rows, columns] = similarity > FEATURE_THRESHOLD
+    return agrees
+
+
+def resize_features(features, height, width):
+    """(h, w, C) -> (H, W, C), bilinear with align_corners=False, as the method has it at this one place."""
+    if features.shape[:2] == (height, width):
+        return features
+    maps = features.float().permute(2, 0, 1)[None]
+    resized = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
+    return resized[0].permute(1, 2, 0).contiguous()
+
+
+def chain_step(flow, mask, adjacent, direct, image_1, image_2, features_1, features_2):
+    """One step of the walk from frame i: extend by `adjacent`, correct by `direct`, check the appearance.
+
+    flow, mask: i -> j-+1, accumulated; adjacent (flow, cycle): j-+1 -> j; direct (flow, cycle, occluded): i -> j, or
+    None when this pair was not estimated. Returns flow (H, W, 2) and cycle mask (H, W) of i -> j.
+    """
+    flow, mask = extend(flow, mask, *adjacent)
+    if direct is None:
+        return flow, appearance_agrees(flow, mask, image_1, image_2, features_1, features_2)
+    direct_flow, cycle, occluded = direct
+    flow = overwrite_with_direct(flow, direct_flow, cycle, occluded)
+    undecided = mask & ~cycle & ~occluded  # elsewhere the direct masks have the last word
+    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, features_1, features_2)
+
+
+def chain_frame(i, partners, read_flow, read_masks, images, features):
+    """Driver: chained flow and masks of frame i's pairs; yields (j, flow (H, W, 2), cycle (H, W), occluded (H, W)).
+
+    read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs, among them all
+    adjacent ones; images[i] -> (H, W, 3) float tensor in [0, 1]; features[i] -> (h, w, C). Frames on the way that are
+    not partners only carry the flow on.
+    """
+    features_1 = resize_features(features[i], *images[i].shape[:2])
+    for step, reached in ((-1, [j for j in partners[::-1] if j < i]), (1, [j for j in partners if j > i])):
+        if not reached:
+            continue
+        flow = read_flow(i, i + step)  # adjacent pairs are not changed by chaining
+        mask, occluded = read_masks(i, i + step)
+        yield i + step, flow, mask, occluded
+        for j in range(i + 2 * step, reached[-1] + step, step):
+            adjacent = read_flow(j - step, j), read_masks(j - step, j)[0]
+            direct = (read_flow(i, j), *read_masks(i, j)) if j in reached else None
+            flow, mask = chain_step(flow, mask, adjacent, direct, images[i], images[j], features_1, features[j])
+            if direct is not None:
+                yield j, flow, mask, direct[2]

@@ -1,0 +1,188 @@
+"""The stages of preprocessing, in order, each resumable: frames and masks -> flow -> filter -> chain -> counts.
+
+A stage writes one file per source frame; a file that is there is complete (see loaders.data_dir), so progress is kept
+whatever interrupts it. The manifest records the settings each stage was done with; where they differ from what is asked
+for, that stage and those after it are done again. Direct flow is deleted frame by frame as the chained flow appears.
+"""
+
+import contextlib
+import io
+import json
+import shlex
+import shutil
+import sys
+import time
+
+from loaders.data_dir import DataDir
+from preprocess import filter as filtering
+from preprocess.features import make_appearance
+from preprocess.frames import FrameOptions, open_source
+from preprocess.intake import claimed, prepare_frames
+from preprocess.pairs import choose_pairs, describe_rule
+from preprocess.raft_weights import download_large, load_raft
+from preprocess.report import Progress, changes, gigabytes
+from preprocess.stages import FOLDERS, Reader, chain_flow, count_valid, estimate_flow, filter_flow
+from util import UserError, pick_device
+
+SUSPICIOUS_VALID = 0.1
+
+
+def build(
+    source, data_dir, *, flow="auto", raft_weights=None, iterations=20, max_side=None, fps=None, start=None, end=None,
+    masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD, appearance="census", dino_weights=None,
+    max_interval=None, keep_direct=False, device="auto", overwrite=False, quiet=False,
+):  # fmt: skip
+    """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
+
+    flow: 'auto', 'raft', 'dis', or an estimator (see preprocess.flow). The other arguments are the options of
+    `python -m preprocess`. An earlier, interrupted call with the same arguments is continued. UserError: anything wrong
+    with the arguments or the input.
+    """
+    began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
+    check_options(flow, raft_weights, cycle_threshold, max_interval, iterations)
+    options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
+    descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
+    with claimed(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
+        data = prepare_frames(path, opened, options, masks, overwrite, bar)
+        partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
+        bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
+        estimator = choose_estimator(data, flow, raft_weights, iterations, device, sum(map(len, partners)))
+        discard_stale(data, {
+            "flow": {**estimator.description, "pairs": rule},
+            "filter": {"cycle_threshold": cycle_threshold, "appearance": descriptor.description},
+            "chain": {"chain": chain},
+            "counts": {},
+        }, bar)  # fmt: skip
+        data.manifest.update(partners=partners, chained=bool(chain))
+        data.save_manifest()
+        run_stages(data, estimator, descriptor, device, cycle_threshold, keep_direct, bar)
+        summarise(data, time.monotonic() - began, bar)
+    return DataDir.open(path)
+
+
+def check_options(flow, raft_weights, cycle_threshold, max_interval, iterations):
+    """UserError for what can be known to be wrong before anything is written."""
+    if flow == "raft" or raft_weights is not None:
+        load_raft(raft_weights or download_large())
+    elif isinstance(flow, str) and flow not in ("auto", "dis"):
+        raise UserError(f"--flow {flow}: expected auto, raft or dis")
+    if not 0 < cycle_threshold < 1000:
+        raise UserError(f"--cycle_th {cycle_threshold:g}: expected pixels above 0 and below 1000")
+    if max_interval is not None and max_interval < 1:
+        raise UserError(f"--max_interval {max_interval}: expected at least 1 frame")
+    if iterations < 1:
+        raise UserError(f"--iters {iterations}: expected at least 1")
+
+
+# What is to be done
+
+
+def choose_estimator(data, flow, raft_weights, iterations, device, num_pairs):
+    """The flow estimator. A continued `auto` does not measure and choose anew: it might change its mind half-way."""
+    if not isinstance(flow, str):
+        return flow
+    from preprocess.flow import DisFlow, describe, make_estimator  # not above: `python -m preprocess.flow` runs it
+
+    requested = {"flow": flow, "raft_weights": raft_weights and str(raft_weights), "iterations": iterations}
+    earlier = data.manifest["settings"].get("flow") if data.manifest.get("requested_flow") == requested else None
+    data.manifest["requested_flow"] = requested
+    image_size = (data.height, data.width)
+    if flow == "auto" and earlier and earlier["method"] == "dis":
+        estimator = DisFlow(reason="as chosen before")
+        print(f"flow: {describe(estimator)} ({estimator.reason})")
+        return estimator
+    if flow == "auto" and earlier:
+        image_size = None  # do not measure whether RAFT is fast enough
+    return make_estimator(flow, raft_weights, iterations, str(device), image_size, num_pairs)
+
+
+def discard_stale(data, settings, bar):
+    """Delete the files of stages that were done with other settings, and of all stages after them.
+
+    The manifest disowns the files before they are deleted, so that an interruption cannot make them look valid.
+    """
+    recorded, names = data.manifest["settings"], list(FOLDERS)
+    wanted = json.loads(json.dumps({name: settings[name] for name in names}))  # as it will be read back
+    first = next((k for k, name in enumerate(names) if recorded.get(name) != wanted[name]), len(names))
+    stale = names[first:]
+    if stale and recorded.get(stale[0]) is not None:
+        bar.write(f"{stale[0]}: done again ({changes(recorded[stale[0]], wanted[stale[0]])}), and all stages after")
+    for name in stale:
+        recorded.pop(name, None)
+    data.manifest["finished"] = [name for name in data.manifest["finished"] if name not in stale]
+    data.save_manifest()
+    for name in stale:
+        for folder in FOLDERS[name]:
+            data.remove(folder)
+    recorded.update(wanted)
+    data.save_manifest()
+
+
+def unfinished_frames(data, chained, keep_direct):
+    """Source frames that the flow, filter and chain stages still have to do: a dict of lists.
+
+    Once a frame is chained its direct flow and masks are needed no more, unless they are to be kept.
+    """
+
+    def missing(*folders):
+        return [i for i in range(data.num_frames) if not all(data.has(folder, i) for folder in folders)]
+
+    chain = missing(*FOLDERS["chain"]) if chained else []
+    filtered = missing("valid_direct") if chain or keep_direct or not chained else []
+    flow = missing("flow") if filtered or keep_direct or not chained else [i for i in chain if not data.has("flow", i)]
+    return {"flow": flow, "filter": filtered, "chain": chain}
+
+
+def check_free_disk(data, todo, keep_direct):
+    """UserError when the files still to be written will not fit on the disk."""
+    pixels, all_pairs = data.height * data.width, sum(map(len, data.manifest["partners"]))
+    pairs = {stage: sum(len(data.partners(i)) for i in frames) for stage, frames in todo.items()}
+    chained = pairs["chain"] if keep_direct else min(pairs["chain"], max(map(len, data.manifest["partners"])))
+    needed = pixels * (4 * (pairs["flow"] + chained) + (pairs["filter"] + pairs["chain"]) / 4 + 2 * data.num_frames)
+    free = shutil.disk_usage(data.path).free
+    if needed > free:
+        raise UserError(
+            f"--data_dir {data.path}: {all_pairs} pairs need {gigabytes(needed)} more, {gigabytes(free)} are free; "
+            "lower --max_side or --max_interval, or use another disk"
+        )
+
+
+# The stages
+
+
+def run_stages(data, estimator, appearance, device, cycle_threshold, keep_direct, bar):
+    """Do what is left of every stage, and clean up."""
+    chained = data.chained
+    todo = unfinished_frames(data, chained, keep_direct)
+    check_free_disk(data, todo, keep_direct)
+    if todo["flow"] and "flow" in data.manifest["finished"]:
+        bar.write("flow: done again, as the direct flow was deleted after chaining (--keep_direct would keep it)")
+    reader = Reader(data, appearance, device)
+    estimate_flow(data, estimator, reader, todo["flow"], device, bar)
+    filter_flow(data, reader, todo["filter"], cycle_threshold, bar)
+    if chained:
+        chain_flow(data, reader, todo["chain"], keep_direct, bar)
+    if "counts" not in data.manifest["finished"]:
+        count_valid(data, bar)
+    if chained and not keep_direct:
+        data.remove("flow")
+        data.remove("valid_direct")
+
+
+# What the user sees
+
+
+def summarise(data, seconds, bar):
+    """What there is now, what it took, and what to do with it."""
+    pairs = sum(map(len, data.manifest["partners"]))
+    valid = data.pair_counts.sum() / (pairs * data.height * data.width)
+    bar.write(
+        f"done: {data.num_frames} frames of {data.width}x{data.height}, {pairs} pairs, {valid:.1%} of their pixels "
+        f"valid, {gigabytes(data.disk_used())} on disk, {seconds:.0f} s"
+    )
+    if valid < SUSPICIOUS_VALID:
+        bar.write("warning: little of the flow is consistent, expect poor tracks (cuts in the video? --start, --end)")
+    bar.write(
+        f"next: python train.py --config configs/default.txt --data_dir {shlex.quote(str(data.path))} "
+        f"--out_dir {shlex.quote('runs/' + data.name)}"
+    )

@@ -1,0 +1,46 @@
+"""What the user sees: messages, progress bars, settings and sizes in words."""
+
+import contextlib
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Messages on stdout, bars on stderr; neither when quiet."""
+
+    def __init__(self, quiet):
+        self.quiet = quiet
+
+    def write(self, message):
+        if not self.quiet:
+            print(message, flush=True)
+
+    def frames(self, frames):
+        """Iterate with a bar of unknown length."""
+        return tqdm(frames, desc="frames", unit=" frames", disable=self.quiet)
+
+    @contextlib.contextmanager
+    def pairs(self, stage, data, todo):
+        """A bar over all pairs, of which those not starting in `todo` are done; yields its update function."""
+        total = sum(map(len, data.manifest["partners"]))
+        done = total - sum(len(data.partners(i)) for i in todo)
+        with tqdm(total=total, initial=done, desc=stage, unit=" pairs", disable=self.quiet or not todo) as bar:
+            yield bar.update
+
+
+def changes(old, new):
+    """The differing settings of a stage in words."""
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return "; ".join(f"{key} was {brief(old.get(key))}, now {brief(new.get(key))}" for key in keys)
+
+
+def brief(value):
+    """A setting in a few words."""
+    if isinstance(value, dict):
+        value = value.get("method", value)
+    return "unset" if value is None else str(value)[:40]
+
+
+def gigabytes(count):
+    """Bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count > 1e8 else f"{count / 1e6:.1f} MB"
