@@ -1,6 +1,8 @@
 """Write H.264 videos that play everywhere: yuv420p, BT.709, index in front."""
 
 import contextlib
+import subprocess
+import tempfile
 
 import imageio_ffmpeg
 import numpy as np
@@ -9,9 +11,11 @@ from util import UserError, atomic_path
 
 QUALITY = 17  # x264's constant rate factor: lines of one pixel stay crisp
 COLOURS = "bt709"
-OPTIONS = ["-crf", str(QUALITY), "-preset", "medium", "-movflags", "+faststart"]
-TAGS = ["-vf", f"scale=out_color_matrix={COLOURS}", "-colorspace", COLOURS, "-color_primaries", COLOURS,
-        "-color_trc", COLOURS]
+OPTIONS = [
+    "-an", "-c:v", "libx264", "-preset", "medium", "-crf", str(QUALITY), "-vf", f"scale=out_color_matrix={COLOURS}",
+    "-pix_fmt", "yuv420p", "-colorspace", COLOURS, "-color_primaries", COLOURS, "-color_trc", COLOURS,
+    "-movflags", "+faststart",
+]  # fmt: skip
 
 
 def pad_to_even(frame):
@@ -28,7 +32,7 @@ def pad_to_even(frame):
 def video_writer(path, fps):
     """Yield a function that appends a frame, uint8 (H, W, 3) RGB, to the .mp4 at `path`, which appears when complete.
 
-    Raises: UserError when the encoder fails, with what it says.
+    Raises: UserError when the encoder fails (the disk is full, say), with what it says.
     """
     encoder = None
 
@@ -36,24 +40,34 @@ def video_writer(path, fps):
         nonlocal encoder
         frame = np.ascontiguousarray(pad_to_even(frame))
         if encoder is None:
-            encoder = start_encoder(temporary, frame.shape, fps)
-        encoder.send(frame)
+            encoder = start_encoder(temporary, frame.shape, fps, messages)
+        encoder.stdin.write(frame.data)
 
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, tempfile.TemporaryFile() as messages:
         try:
             yield write
-        except OSError as error:
-            raise UserError(f"{path}: the video encoder stopped ({error})") from error
+            encoder.stdin.close()
+            failed = encoder.wait() != 0
+        except BrokenPipeError:  # it ended before it had all frames
+            failed = True
         finally:
             if encoder is not None:
-                encoder.close()
+                encoder.kill()
+                with contextlib.suppress(OSError):
+                    encoder.stdin.close()
+                encoder.wait()
+        if failed:
+            messages.seek(0)
+            said = messages.read().decode(errors="replace").strip().splitlines()
+            raise UserError(f"{path}: the video encoder failed: {said[-1] if said else 'it gave no reason'}")
 
 
-def start_encoder(path, shape, fps):
-    """imageio_ffmpeg's writer (a generator that takes frames) for frames of `shape` (H, W, 3)."""
-    encoder = imageio_ffmpeg.write_frames(
-        str(path), (shape[1], shape[0]), fps=fps, codec="libx264", quality=None, macro_block_size=1,
-        pix_fmt_in="rgb24", pix_fmt_out="yuv420p", output_params=OPTIONS + TAGS, ffmpeg_log_level="error",
-    )  # fmt: skip
-    encoder.send(None)
-    return encoder
+def start_encoder(path, shape, fps, messages):
+    """ffmpeg as a process that reads raw frames of `shape` (H, W, 3) from its standard input.
+
+    (imageio's own writer does not look at ffmpeg's exit code, so that a full disk would leave a broken video.)
+    """
+    height, width = shape[:2]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:.6g}", "-i", "pipe:"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *source, *OPTIONS, str(path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)

@@ -7,10 +7,15 @@ from analytic_run import FPS, NUM_FRAMES, VIDEO_SIZE
 
 import track
 import viz
-from outputs import draw
+from outputs import draw, video
 from outputs.stabilise import camera_motion, stabilised_history
 from outputs.video import video_writer
 from util import UserError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
 
@@ -33,12 +38,12 @@ def test_videos_of_any_size_play(tmp_path, size):
     with video_writer(tmp_path / "é v.mp4", 29.97) as write:
         for frame in frames:
             write(frame)
-    video, meta = read_video(tmp_path / "é v.mp4")
+    shown, meta = read_video(tmp_path / "é v.mp4")
     assert meta["codec"] == "h264" and meta["pix_fmt"].startswith("yuv420p(")
     assert meta["fps"] == pytest.approx(29.97)
-    assert video.shape == (4, height + height % 2, width + width % 2, 3), "an odd side grows by one line"
-    for shown, frame in zip(video, frames):
-        assert np.abs(shown[:height, :width].astype(int) - frame).max() <= 6
+    assert shown.shape == (4, height + height % 2, width + width % 2, 3), "an odd side grows by one line"
+    for image, frame in zip(shown, frames):
+        assert np.abs(image[:height, :width].astype(int) - frame).max() <= 6
 
 
 def test_the_extra_line_repeats_the_last_one(tmp_path):
@@ -54,6 +59,22 @@ def test_an_interrupted_video_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError), video_writer(tmp_path / "v.mp4", 10) as write:
         write(GREY)
         raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(resource is None, reason="no limit of file sizes on this system")
+def test_a_video_that_cannot_be_written_whole_is_an_error(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), dtype=np.uint8)
+    popen = video.subprocess.Popen
+
+    def limited(*args, **kwargs):
+        return popen(*args, **kwargs, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)))
+
+    monkeypatch.setattr(video.subprocess, "Popen", limited)
+    fails = pytest.raises(UserError, match="v.mp4: the video encoder failed")
+    with fails, video_writer(tmp_path / "v.mp4", 10) as write:
+        for frame in noise:
+            write(frame)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -211,8 +232,8 @@ def test_everything_is_drawn_at_the_videos_size(run, tmp_path):
     beside = 2 * VIDEO_SIZE[1] + 8
     counts = {"tracks": NUM_FRAMES, "trails": NUM_FRAMES, "depth": NUM_FRAMES, "flow": NUM_FRAMES - 1}
     for name, count in counts.items():
-        video, meta = read_video(tmp_path / f"v/{name}.mp4")
-        assert video.shape == (count, height, width, 3), name
+        shown, meta = read_video(tmp_path / f"v/{name}.mp4")
+        assert shown.shape == (count, height, width, 3), name
         assert meta["fps"] == FPS
     assert read_video(tmp_path / "v/color.mp4")[0].shape == (NUM_FRAMES, height, beside, 3)
     for share in ("010", "050", "100"):
@@ -227,9 +248,9 @@ def test_marks_are_where_the_tracks_are(run, tmp_path):
     call("--tracks", tmp_path / "t.npz", "--what", "tracks", "--out", tmp_path, "--scale", 4)
     with np.load(tmp_path / "t.npz") as file:
         positions, colour = file["tracks"][0] * 4, draw.position_colours(np.zeros((1, 2)))[0].astype(int)
-    video = read_video(tmp_path / "tracks.mp4")[0].astype(int)
-    assert video.shape[1:3] == (4 * VIDEO_SIZE[0], 4 * VIDEO_SIZE[1])
-    for frame, (x, y) in zip(video, positions):
+    shown = read_video(tmp_path / "tracks.mp4")[0].astype(int)
+    assert shown.shape[1:3] == (4 * VIDEO_SIZE[0], 4 * VIDEO_SIZE[1])
+    for frame, (x, y) in zip(shown, positions):
         assert np.abs(frame[int(y), int(x)] - colour).max() < 40
         assert np.abs(frame[int(y), int(x) + 12] - colour).max() > 40
 
