@@ -118,13 +118,13 @@ def mark_outside(scores, tracks, video_size):
 class RunTracks:
     """A fitted run, asked for the truth's queries."""
 
-    def __init__(self, path, data_dir=None, device="auto", threshold=None):
+    def __init__(self, path, data_dir=None, device="auto", threshold=None, checkpoint=None):
         import checkpoints
         from util import pick_device
 
         self.name = Path(path).name
         self.path, self.threshold = path, threshold
-        self.run = checkpoints.load_run(path, data_dir=data_dir, device=pick_device(device))
+        self.run = checkpoints.load_run(path, checkpoint=checkpoint, data_dir=data_dir, device=pick_device(device))
 
     def track(self, truth):
         """The truth's queries as outputs.tracks_file.Tracks."""

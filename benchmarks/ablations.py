@@ -1,0 +1,87 @@
+"""The paper's ablations on a fixed set of scenes: python -m benchmarks.ablations [--quick]
+
+Each variant changes one thing in the preset: no invertibility, no photometric loss, uniform sampling, 8, 16 or 32
+samples a ray. The same data directories, seeds and minutes for all. Interrupt it as you like: the same command goes on.
+"""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks.experiments import FLOWS, Method, fit, mean_table, prepare, scene_video
+from benchmarks.quality import say
+from benchmarks.scenes import BENCHMARK_KINDS
+from util import atomic_path, command
+
+VARIANTS = {
+    "full": (),
+    "uniform sampling": ("--sampling", "uniform"),
+    "no photometric": ("--photometric", "false"),
+    "not invertible": ("--mapping", "noninvertible"),
+    "K = 8": ("--num_samples", "8"),
+    "K = 16": ("--num_samples", "16"),
+    "K = 32": ("--num_samples", "32"),
+}
+COLUMNS = ("AJ", "delta_avg", "OA", "TC", "J&F", "minutes", "memory")
+QUICK = {"scenes": ["occlusion", "camera"], "seeds": [0], "minutes": 0.5}
+
+
+def parse_arguments(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="two scenes, half a minute each: shows that it runs, not who wins")
+    add("--scenes", nargs="+", default=["fast", "occlusion", "camera", "nonrigid"], choices=BENCHMARK_KINDS)
+    add("--seeds", nargs="+", type=int, default=[0], help="seeds of the scenes")
+    add("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="NAME",
+        help=f"of {', '.join(VARIANTS)} (default: all)")
+    add("--flow", default="dis", choices=FLOWS)
+    add("--preset", default="configs/cpu.txt", metavar="FILE")
+    add("--minutes", type=float, default=4.0, help="training minutes of each run")
+    add("--num_frames", type=int, default=24)
+    add("--height", type=int, default=96)
+    add("--width", type=int, default=128)
+    add("--work", type=Path, default=Path("runs/quality"), help="folder for data and runs, as of benchmarks.quality")
+    add("--out", type=Path, default=Path("benchmarks/results/ablations.md"))
+    options = parser.parse_args(arguments)
+    if options.quick:
+        vars(options).update(QUICK)
+    return options
+
+
+def measure(options):
+    """{(variant,): [figures of each scene]}."""
+    groups = defaultdict(list)
+    for seed in options.seeds:
+        for kind in options.scenes:
+            video = scene_video(options.work, kind, seed, options.num_frames, options.height, options.width)
+            data = prepare(options.work, video, options.flow)
+            for variant in options.variants:
+                name = f"ablation {variant}, {Path(options.preset).stem} {options.minutes:g} min"
+                method = Method(name, options.preset, options.minutes, VARIANTS[variant])
+                figures = fit(options.work, video, options.flow, data, method)
+                groups[variant,].append(figures)
+                say((video.name, options.flow, variant, figures))
+    return {(variant,): groups[variant,] for variant in options.variants}
+
+
+@command
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    began = time.monotonic()
+    table = mean_table(["variant"], measure(options), COLUMNS)
+    command_line = "python -m benchmarks.ablations " + " ".join(sys.argv[1:])
+    text = (
+        f"`{command_line.strip()}`: {(time.monotonic() - began) / 60:.0f} minutes. Preset {options.preset}, flow "
+        f"{options.flow}, scenes {', '.join(options.scenes)}; figures as in quality.md.\n\n{table}\n"
+    )
+    with atomic_path(options.out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

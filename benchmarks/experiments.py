@@ -1,0 +1,202 @@
+"""What the benchmarks share: videos with truth, and one video through preprocess -> train -> track -> score.
+
+Everything is kept in a work folder, so that an interrupted benchmark goes on and a larger one reuses a smaller one:
+    scenes/<video>/ground_truth.npz, masks/   truth of the synthetic scenes (also for evaluate.py --ground_truth)
+    data/<flow>/<video>/                      data directories
+    runs/<method>/<flow>/<video>/             training runs; figures.json when scored
+    tracks/<flow>-<method>/<video>.npz        tracks of the scenes (also for evaluate.py --tracks)
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import checkpoints
+from benchmarks.scenes import Scene, SceneFlow, make_scene
+from evaluation import report
+from evaluation.ground_truth import read_truths
+from evaluation.predictions import Baseline, Prediction, RunTracks, mark_outside
+from evaluation.scoring import score
+from loaders.data_dir import write_image
+from outputs.tracks_file import write_tracks
+from preprocess import build
+from util import UserError, atomic_path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("OMNIMOTION_SHARED", ROOT.parent / "shared")) / "data"
+FLOWS = ("gt", "dis", "raft-small")
+RAFT_SMALL = SHARED / "weights" / "raft-small-sintel.pth"
+REAL_VIDEOS = ("horsejump-high", "dog")
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video with everything that is true about it."""
+
+    name: str
+    source: object  # uint8 (N, H, W, 3), or a folder of frames
+    truths: list
+    scene: Scene | None = None
+    max_side: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train: a preset, its length, and options that differ from it."""
+
+    name: str
+    preset: str
+    minutes: float
+    options: tuple = ()  # of train.py: ("--num_samples", "8", ...)
+    seed: int = 0
+
+
+def scene_video(work, kind, seed, num_frames, height, width, num_points=256):
+    """A synthetic scene; its truth is written to the work folder first."""
+    scene = make_scene(kind, seed, num_frames, height, width)
+    folder = Path(work) / "scenes" / scene.name
+    if not (folder / "ground_truth.npz").exists():
+        for index in range(num_frames):
+            write_image(folder / "masks" / f"{index:05d}.png", scene.mask(index).astype(np.uint8) * 255)
+        with atomic_path(folder / "ground_truth.npz") as path:
+            np.savez_compressed(path, **scene.ground_truth(num_points))
+    truths = [*read_truths(folder / "ground_truth.npz"), *read_truths(folder / "masks", mask_stride=3)]
+    return Video(scene.name, scene.video, truths, scene)
+
+
+def real_video(name, max_side):
+    """A DAVIS video with BADJA's joints and its masks."""
+    folder, masks = SHARED / "davis" / name, SHARED / "davis" / name / "masks"
+    truths = [*read_truths(SHARED / "badja" / f"{name}.json", mask_folder=masks), *read_truths(masks)]
+    return Video(name, folder / "frames", truths, max_side=max_side)
+
+
+def real_videos(max_side):
+    """The real videos that are there; says which are not."""
+    present = [name for name in REAL_VIDEOS if (SHARED / "davis" / name).is_dir()]
+    if len(present) < len(REAL_VIDEOS):
+        print(f"no DAVIS data in {SHARED}: synthetic scenes only (set OMNIMOTION_SHARED)")
+    return [real_video(name, max_side) for name in present]
+
+
+def prepare(work, video, flow):
+    """The video's data directory with this flow; direct flow is kept for the baselines."""
+    if flow == "gt" and video.scene is None:
+        return None  # nobody knows the true flow of a real video
+    options = {
+        "gt": {"flow": SceneFlow(video.scene) if video.scene else None},
+        "dis": {"flow": "dis"},
+        "raft-small": {"flow": "raft", "raft_weights": RAFT_SMALL},
+    }[flow]
+    # All pairs, also of videos for which that is not the default: the direct baseline needs them.
+    options["max_interval"] = video.truths[0].num_frames
+    folder = Path(work) / "data" / flow / video.name
+    return build(video.source, folder, max_side=video.max_side, keep_direct=True, quiet=True, **options)
+
+
+def train(data_dir, run_dir, method, save_every=None):
+    """Train by the command line in a process of its own -> dict(minutes, memory in MiB). Continues a stopped run."""
+    arguments = [sys.executable, "train.py", "--config", method.preset, "--data_dir", data_dir, "--out_dir", run_dir,
+                 "--max_minutes", method.minutes, "--seed", method.seed, "--image_every", "0", "--quiet",
+                 *method.options]  # fmt: skip
+    if save_every:
+        arguments += ["--save_every", save_every, "--keep", "1000"]
+    if checkpoints.saved_steps(run_dir):
+        arguments.append("--resume")
+    began = time.monotonic()
+    process = subprocess.Popen([str(a) for a in arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise UserError(f"train.py for {run_dir} ended with exit code {process.returncode}")
+    return {"minutes": (time.monotonic() - began) / 60, "memory": usage.ru_maxrss / peak_unit()}
+
+
+def peak_unit():
+    """ru_maxrss is in KiB on Linux and in bytes on macOS; MiB per unit."""
+    return 2**20 if sys.platform == "darwin" else 2**10
+
+
+def merged(parts):
+    """One dict of the figures of all of a video's truths."""
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def score_baseline(video, kind, data):
+    """Figures of a baseline on a data directory."""
+    predictor = Baseline(kind, data.path)
+    return merged(score(truth, predictor.predict(truth)) for truth in video.truths)
+
+
+def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_only=False):
+    """Figures of a run, or of one of its checkpoints; the points' tracks are kept in tracks_path."""
+    predictor = RunTracks(run_dir, data.path, checkpoint=checkpoint)
+    figures = []
+    for truth in video.truths:
+        if points_only and (truth.mask_images is not None or truth.radius is not None):
+            continue
+        tracks = predictor.track(truth)
+        if tracks_path and truth.mask_images is None:
+            write_tracks(tracks_path, tracks)
+        scores = mark_outside(tracks.occlusion_score, tracks.tracks, tracks.video_size)
+        figures.append(score(truth, Prediction(tracks.tracks, tracks.occluded, tracks.video_size, scores)))
+    return merged(figures)
+
+
+def fit(work, video, flow, data, method, curve=False):
+    """Train and score one video (or read what an earlier call found) -> figures, with minutes, memory and curve.
+
+    curve: also AJ of intermediate checkpoints, as [[minutes, AJ], ...].
+    """
+    run_dir = Path(work) / "runs" / method.name / flow / video.name
+    file = run_dir / "figures.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    cost = train(data.path, run_dir, method, save_every=100 if curve else None)
+    tracks_path = Path(work) / "tracks" / f"{flow}-{method.name}" / f"{video.name}.npz"
+    figures = score_run(video, run_dir, data, tracks_path) | cost
+    if curve:
+        figures["curve"] = learning_curve(video, run_dir, data)
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(figures), encoding="utf-8")
+    for path in checkpoints.saved_steps(run_dir)[:-1]:
+        path.unlink()
+    return figures
+
+
+def learning_curve(video, run_dir, data, points=6):
+    """[[minutes, AJ], ...] of at most `points` checkpoints, evenly spaced over the run."""
+    paths = checkpoints.saved_steps(run_dir)
+    chosen = [paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, points).round().astype(int))]
+    curve = []
+    for path in chosen:
+        figures = score_run(video, run_dir, data, checkpoint=path, points_only=True)
+        if "AJ" in figures:
+            curve.append([checkpoints.read(path)["elapsed"] / 60, figures["AJ"]])
+    return curve
+
+
+def mean_table(header, groups, columns):
+    """Markdown: a row per group {key tuple: [figures of each video]}, means over its videos."""
+    from evaluation.metrics import mean_metrics
+
+    rows = []
+    for key, videos in groups.items():
+        means = mean_metrics(videos)
+        cells = [format_figure(name, means.get(name)) for name in columns]
+        rows.append([*key, len(videos), *cells])
+    return report.markdown_table([*header, "videos", *columns], rows)
+
+
+def format_figure(name, value):
+    if value is None:
+        return ""
+    if name == "memory":
+        return f"{value:.0f}"
+    return report.format_value(name, value)

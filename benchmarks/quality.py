@@ -1,0 +1,176 @@
+"""Quality of all methods: python -m benchmarks.quality [--quick]
+
+Layered scenes with exact truth, and DAVIS videos with BADJA's joints and masks where they are present; every method on
+every input flow. Writes a markdown table and a plot of AJ against training minutes. Interrupt it as you like: the same
+command goes on; figures that are in the work folder are not computed again.
+"""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.experiments import (
+    FLOWS,
+    RAFT_SMALL,
+    Method,
+    fit,
+    format_figure,
+    mean_table,
+    prepare,
+    real_videos,
+    scene_video,
+    score_baseline,
+)
+from benchmarks.scenes import BENCHMARK_KINDS
+from evaluation import report
+from evaluation.baselines import BASELINES
+from util import UserError, atomic_path, command
+
+COLUMNS = ("AJ", "delta_avg", "OA", "TC", "PCK", "J&F", "minutes", "memory")
+QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.7], "num_frames": 20}
+
+
+def parse_arguments(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="one seed of each scene, DIS flow, short runs: under 15 min on 2 cores")
+    add("--scenes", nargs="*", default=list(BENCHMARK_KINDS), choices=BENCHMARK_KINDS, metavar="KIND",
+        help=f"of {', '.join(BENCHMARK_KINDS)} (default: all)")
+    add("--seeds", nargs="+", type=int, default=list(range(6)), help="seeds of the scenes (default: 0 to 5)")
+    add("--flows", nargs="+", default=["dis"], choices=FLOWS, help="input flow: true, DIS, RAFT-small (default: dis)")
+    add("--presets", nargs="+", default=["configs/cpu.txt"], metavar="FILE", help="presets of train.py")
+    add("--minutes", nargs="+", type=float, default=[4.0], help="training minutes; several: a run of each length")
+    add("--train_args", default="", metavar="'...'", help="further options of train.py")
+    add("--num_frames", type=int, default=24)
+    add("--height", type=int, default=96)
+    add("--width", type=int, default=128)
+    add("--no_real", action="store_true", help="leave DAVIS and BADJA out")
+    add("--real_side", type=int, default=192, help="longer side of the real videos (default: %(default)s)")
+    add("--work", type=Path, default=Path("runs/quality"), help="folder for data, runs and tracks")
+    add("--out", type=Path, default=Path("benchmarks/results/quality.md"), help="the table; the plot goes beside it")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        vars(options).update(QUICK)
+    if "raft-small" in options.flows and not RAFT_SMALL.exists():
+        raise UserError(f"--flows raft-small: no weights at {RAFT_SMALL} (set OMNIMOTION_SHARED)")
+    return options
+
+
+def make_methods(options):
+    """A Method per preset and length."""
+    extra = tuple(options.train_args.split())
+    return [
+        Method(f"{Path(preset).stem} {minutes:g} min", preset, minutes, extra)
+        for preset in options.presets
+        for minutes in options.minutes
+    ]
+
+
+def make_videos(options):
+    """Yield the videos one by one; the synthetic ones are rendered when they are reached."""
+    for seed in options.seeds:
+        for kind in options.scenes:
+            yield scene_video(options.work, kind, seed, options.num_frames, options.height, options.width)
+    if not options.no_real:
+        yield from real_videos(options.real_side)
+
+
+def measure(options):
+    """[(video, flow, method, figures)] of everything asked for."""
+    rows = []
+    for video in make_videos(options):
+        for flow in options.flows:
+            data = prepare(options.work, video, flow)
+            if data is None:
+                continue
+            for kind in BASELINES:
+                rows.append((video.name, flow, kind, score_baseline(video, kind, data)))
+            for method in make_methods(options):
+                rows.append((video.name, flow, method.name, fit(options.work, video, flow, data, method, curve=True)))
+                say(rows[-1])
+    return rows
+
+
+def say(row):
+    video, flow, method, figures = row
+    text = ", ".join(f"{name} {format_figure(name, figures[name])}" for name in COLUMNS if name in figures)
+    print(f"{video}, {flow}, {method}: {text}", flush=True)
+
+
+def grouped(rows):
+    """{(flow, method): [figures]} of the synthetic and of the real videos apart."""
+    synthetic, real = defaultdict(list), defaultdict(list)
+    for _, flow, method, figures in rows:
+        (real if "PCK" in figures else synthetic)[flow, method].append(figures)
+    return synthetic, real
+
+
+def by_kind(rows):
+    """{(kind, flow, method): [figures]} of the synthetic scenes."""
+    groups = defaultdict(list)
+    for video, flow, method, figures in rows:
+        if "PCK" not in figures:
+            groups[video.rsplit("-", 1)[0], flow, method].append(figures)
+    return groups
+
+
+def as_markdown(rows, options, seconds):
+    synthetic, real = grouped(rows)
+    command_line = "python -m benchmarks.quality " + " ".join(sys.argv[1:])
+    parts = [
+        f"`{command_line.strip()}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, PCK, J&F in percent, TC in pixels "
+        "at 256 x 256, minutes of training (start of the process included), peak memory of training in MiB. The "
+        "baselines raft-d and raft-c are named as in the paper; their flow is in the column `flow`.",
+        f"## Synthetic scenes ({options.num_frames} frames of {options.height} x {options.width}), mean\n",
+        mean_table(["flow", "method"], synthetic, COLUMNS),
+    ]
+    if real:
+        parts += ["## DAVIS and BADJA, mean\n", mean_table(["flow", "method"], real, COLUMNS)]
+    parts += ["## By kind of scene\n", mean_table(["scene", "flow", "method"], by_kind(rows), COLUMNS)]
+    return "\n\n".join(parts).replace("\n\n\n", "\n\n") + "\n"
+
+
+def mean_curve(curves, points=24):
+    """Mean of curves [[minutes, AJ], ...] over the minutes that all of them cover."""
+    start, end = max(c[0][0] for c in curves), min(c[-1][0] for c in curves)
+    minutes = np.linspace(start, end, points)
+    return minutes, np.mean([np.interp(minutes, *zip(*c)) for c in curves], axis=0)
+
+
+def plot(path, rows):
+    """AJ against training minutes: a line per method and flow, dashed levels for the baselines."""
+    synthetic, _ = grouped(rows)
+    figure, axes = report.new_axes(xlabel="training (minutes)", ylabel="AJ (mean over the scenes)")
+    colours = {flow: f"C{k}" for k, flow in enumerate(dict.fromkeys(row[1] for row in rows))}
+    for (flow, method), figures in synthetic.items():
+        curves = [f["curve"] for f in figures if len(f.get("curve", [])) > 1]
+        if curves:
+            axes.plot(*mean_curve(curves), label=f"{method}, {flow}", color=colours[flow])
+        elif method in BASELINES and not (method == "static" and flow != next(iter(colours))):
+            level = np.mean([f["AJ"] for f in figures])
+            style = {"raft-d": "--", "raft-c": ":", "static": "-."}[method]
+            axes.axhline(level, linestyle=style, color=colours[flow], alpha=0.7, label=f"{method}, {flow}")
+    axes.set_ylim(0, 100)
+    axes.legend(fontsize=7)
+    report.save_figure(figure, path)
+
+
+@command
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    began = time.monotonic()
+    rows = measure(options)
+    with atomic_path(options.out) as temporary:
+        temporary.write_text(as_markdown(rows, options, time.monotonic() - began), encoding="utf-8")
+    plot(options.out.with_suffix(".png"), rows)
+    print(options.out.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
