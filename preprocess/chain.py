@@ -16,6 +16,7 @@ COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]
 def extend(flow, mask, adjacent_flow, adjacent_cycle):
     """Carry the flow i -> k and its mask on to the next frame, by the flow k -> k+-1 and its cycle mask."""
     pixels = pixel_grid(*flow.shape[:2], flow.device) + flow
+    # exactly 1, as the reference has it: all four neighbours (rounding loses about 0.1 % of the pixels)
     consistent = sample_at_pixels(adjacent_cycle.to(flow)[None, None], pixels[None])[0, ..., 0] == 1
     return flow + sample_flow(adjacent_flow[None], pixels[None])[0], mask & consistent
 
