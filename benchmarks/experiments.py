@@ -158,7 +158,7 @@ def fit(work, video, flow, data, method, curve=False):
     file = run_dir / "figures.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
-    cost = train(data.path, run_dir, method, save_every=100 if curve else None)
+    cost = train(data.path, run_dir, method, save_every=50 if curve else None)
     tracks_path = Path(work) / "tracks" / f"{flow}-{method.name}" / f"{video.name}.npz"
     figures = score_run(video, run_dir, data, tracks_path) | cost
     if curve:

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import evaluate
+from benchmarks import error_maps, quality
 from benchmarks.scenes import SceneFlow, make_scene, write_mp4
 from evaluation import pipeline, tapvid
 from evaluation.badja import read_badja
 from evaluation.baselines import baseline_tracks
-from evaluation.ground_truth import read_masks, read_truths
+from evaluation.ground_truth import Truth, read_masks, read_truths
 from evaluation.metrics import keypoint_share
 from evaluation.predictions import TracksFile
 from evaluation.scoring import score
@@ -433,3 +434,38 @@ def test_benchmark_run_goes_on_where_it_stopped(truth_file, tmp_path, capsys, mo
     run_command("run", tmp_path, "--out", tmp_path / "table.md")
     assert "| mean " in capsys.readouterr().out
     assert "50.0" in (tmp_path / "table.md").read_text()
+
+
+# ---------------------------------------------------------------- the benchmarks' own arithmetic
+
+
+def test_causes_of_errors_by_hand():
+    """A point on the object, one on the ground beside it, one far from everything; errors are counted by cause."""
+    hidden = np.zeros((2, 4), bool)
+    counted, wrong = ~hidden, hidden.copy()
+    wrong[0] = True
+    causes = {"first track": np.repeat([[True], [False]], 4, 1), "late": np.repeat([[False, False, True, True]], 2, 0)}
+    rows = {row[0]: row[1:] for row in error_maps.cause_rows([(counted, wrong, causes)])}
+    assert rows["first track"] == (50, 100, 0, 100)
+    assert rows["late"] == (50, 50, 50, 50)
+
+
+def test_causes_know_the_scene():
+    scene = make_scene("occlusion", 0, 9, 60, 80)
+    truth = Truth("occlusion-0", **{k: v for k, v in scene.ground_truth(60).items() if k != "video_size"},
+                  num_frames=9, video_size=(60, 80))  # fmt: skip
+    causes = error_maps.causes_of(scene, truth)
+    frames = truth.query_points[:, 0].astype(int)
+    at_query = np.arange(60), frames
+    assert not causes["hidden in between"][at_query].any() and causes["hidden in between"].any()
+    assert 0.2 < causes["at a motion boundary"].mean() < 0.9
+    on_object = causes["on a moving object"][:, 0]
+    assert 0.3 < on_object.mean() < 0.8
+    moved = np.linalg.norm(truth.target_points[:, -1] - truth.target_points[:, 0], axis=-1)
+    assert np.median(moved[on_object]) > 2 * np.median(moved[~on_object])
+
+
+def test_mean_learning_curve():
+    minutes, values = quality.mean_curve([[[0, 0], [2, 20]], [[1, 30], [3, 50]]], points=2)
+    np.testing.assert_allclose(minutes, [1, 2])
+    np.testing.assert_allclose(values, [(10 + 30) / 2, (20 + 40) / 2])
