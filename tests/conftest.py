@@ -18,6 +18,6 @@ def conformance():
     return CONFORMANCE
 
 
-@pytest.fixture(autouse=True, scope="session")
-def few_threads():
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+# One thread: the tests' tensors are tiny, and several suites may share a machine. Subprocesses inherit the variable.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)

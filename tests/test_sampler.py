@@ -1,0 +1,194 @@
+"""What the sampler draws, against brute force and closed forms, on a hand-made pool of correspondences."""
+
+import numpy as np
+import pytest
+import torch
+
+from loaders.correspondences import CorrespondencePool, Sampler, blur, draw, pair_weight
+from loaders.data_dir import pack_mask
+
+N, H, W = 5, 6, 7
+
+
+class HandMadeData:
+    """All pairs of N frames; the flow i -> j moves every pixel by (j - i, 0); masks at random."""
+
+    def __init__(self, valid_share=0.5, seed=0):
+        rng = np.random.default_rng(seed)
+        self.num_frames, self.height, self.width, self.flow_step = N, H, W, 1 / 32
+        self.cycle = rng.random((N, N, H, W)) < valid_share
+        self.occluded = (rng.random((N, N, H, W)) < valid_share / 2) & ~self.cycle
+        self.video = rng.integers(0, 256, (N, H, W, 3), dtype=np.uint8)
+
+    def partners(self, i):
+        return [j for j in range(N) if j != i]
+
+    def flow_fixed(self, i):
+        flow = np.zeros((N - 1, H, W, 2), np.int16)
+        flow[..., 0] = (np.array(self.partners(i)) - i)[:, None, None] * 32
+        return flow
+
+    def valid_bits(self, i):
+        return np.stack([pack_mask(np.stack([self.cycle[i, j], self.occluded[i, j]])) for j in self.partners(i)])
+
+    def frames(self):
+        return self.video
+
+    def count_map(self, i):
+        return (self.cycle | self.occluded)[i][self.partners(i)].sum(0).astype(np.uint16)
+
+    @property
+    def pair_counts(self):
+        counts = (self.cycle | self.occluded).sum((2, 3)).astype(np.int64)
+        counts[np.arange(N), np.arange(N)] = 0
+        return counts
+
+
+def make_sampler(data=None, **options):
+    return Sampler(CorrespondencePool(data or HandMadeData(), torch.device("cpu")), **options)
+
+
+def frequencies(indices, size):
+    indices = np.asarray(indices).ravel()
+    return np.bincount(indices, minlength=size) / len(indices)
+
+
+def test_draw_is_proportional_and_never_takes_weight_zero():
+    weights = torch.tensor([[0.0, 1, 3, 0, 4, 0], [5.0, 0, 0, 0, 0, 5]])
+    index = draw(weights, 40_000, torch.Generator().manual_seed(0))
+    for row in range(2):
+        expected = (weights[row] / weights[row].sum()).numpy()
+        found = frequencies(index[row], 6)
+        assert np.abs(found - expected).max() < 0.01
+        assert (found[expected == 0] == 0).all()
+
+
+def test_batch_content():
+    data = HandMadeData()
+    batch = make_sampler(data, swap=False).sample(64, 20, N)
+    i, j = batch.frames_1, batch.frames_2
+    offset = batch.pixels_2 - batch.pixels_1
+    assert torch.equal(offset[..., 0], (j - i)[:, None].float().expand(-1, 20)) and (offset[..., 1] == 0).all()
+    assert torch.equal(batch.pixels_1, batch.pixels_1.round())
+    x, y = batch.pixels_1.long().unbind(-1)
+    expected = torch.from_numpy(data.video)[i[:, None], y, x].float() / 255
+    assert torch.allclose(batch.rgb_1, expected)
+    valid = torch.from_numpy(data.cycle | data.occluded)[i[:, None], j[:, None], y, x]
+    assert (valid | ((i - j).abs() == 1)[:, None]).all()  # adjacent pairs use every pixel, others the valid ones
+
+
+def test_partner_distribution():
+    data = HandMadeData()
+    sampler = make_sampler(data)
+    counts = data.pair_counts[0, 1:].astype(float)
+    expected = counts / counts.sum()
+    expected[0] = 0.5  # the adjacent frame
+    expected /= expected.sum()
+    found = sampler._partner_probability(0, [0, 1, 2, 3])
+    assert np.allclose(found, expected)
+    pairs, distance = sampler._choose_pairs(3000, max_interval=2)
+    assert distance.max() == 2
+    assert np.abs(frequencies([i for i, _, _ in pairs], N) - 1 / N).max() < 0.04
+
+
+def test_pixels_follow_the_count_map_before_error_maps():
+    data = HandMadeData()
+    sampler = make_sampler(data, swap=False)
+    mask = torch.from_numpy((data.cycle | data.occluded)[2, 4].reshape(1, -1))
+    weights = sampler._pixel_weights(mask, torch.tensor([2]))[0].numpy()
+    expected = mask[0].numpy() / np.sqrt(data.count_map(2).ravel() + 1.0)
+    assert np.allclose(weights, expected)
+
+
+def test_pixels_are_half_by_error_half_uniform():
+    sampler = make_sampler(swap=False)
+    maps = torch.rand(N, H, W)
+    sampler.set_error_maps(maps)
+    mask = torch.rand(1, H * W) < 0.6
+    weights = sampler._pixel_weights(mask, torch.tensor([1]))[0]
+    error = blur(maps)[1].flatten() * mask[0]
+    expected = 0.5 * error / error.sum() + 0.5 * mask[0] / mask.sum()
+    assert torch.allclose(weights / weights.sum(), expected, atol=1e-6)
+    frames = sampler._choose_pairs(4000, N)[0]
+    expected = maps.mean((1, 2)) / maps.mean((1, 2)).sum()
+    assert np.abs(frequencies([i for i, _, _ in frames], N) - expected.numpy()).max() < 0.04
+
+
+def test_blur_equals_opencv():
+    import cv2
+
+    image = np.random.default_rng(0).random((20, 30)).astype(np.float32)
+    expected = cv2.GaussianBlur(image, (5, 5), 0, borderType=cv2.BORDER_REPLICATE)
+    assert np.allclose(blur(torch.from_numpy(image)[None])[0].numpy(), expected, atol=1e-4)
+
+
+def test_swapped_pairs_keep_only_covisible_points():
+    data = HandMadeData()
+    batch = make_sampler(data).sample(400, 30, N)
+    swapped = batch.frames_1 != batch.source_frames
+    assert 0.4 < swapped.float().mean() < 0.6
+    source, target = batch.source_frames, torch.where(swapped, batch.frames_1, batch.frames_2)
+    at_source = torch.where(swapped[:, None, None], batch.pixels_2, batch.pixels_1).long()
+    cycle = torch.from_numpy(data.cycle)[source[:, None], target[:, None], at_source[..., 1], at_source[..., 0]]
+    assert torch.equal(batch.weight > 0, (cycle | ~swapped[:, None]) & (batch.weight > 0))
+    assert (batch.weight[swapped][~cycle[swapped]] == 0).all() and (batch.weight[~swapped] > 0).all()
+
+
+def test_a_pair_without_valid_pixels_has_weight_zero():
+    batch = make_sampler(HandMadeData(valid_share=0.0)).sample(50, 10, N)
+    adjacent = (batch.frames_1 - batch.frames_2).abs() == 1
+    assert adjacent.all()  # nothing else has a valid correspondence, so nothing else is drawn
+    data = HandMadeData(valid_share=0.0)
+    sampler = make_sampler(data, swap=False)
+    sampler._choose_pairs = lambda *_: ([(0, 2, 3)], np.array([3]))
+    batch = sampler.sample(1, 10, N)
+    assert (batch.weight == 0).all() and torch.isfinite(batch.rgb_1).all()
+
+
+def test_pair_weight():
+    assert pair_weight(1, 20) == pytest.approx(1.0)
+    assert pair_weight(11, 20) == pytest.approx(np.cos(np.pi / 4))
+    assert pair_weight(11, 20, "inverse_cos") == pytest.approx(2**0.5)
+
+
+def test_online_error_maps_learn_where_errors_are():
+    sampler = make_sampler(online=True, swap=False)
+    for _ in range(30):
+        batch = sampler.sample(16, 40, N)
+        left = batch.pixels_1[..., 0] < 3
+        sampler.learn(batch, torch.where(left, 2.0, 0.0) + 0.1)
+        sampler.publish()
+    image = sampler.error_maps[:, sampler.cell_of_pixel].reshape(N, H, W)
+    assert image[..., :2].mean() > 5 * image[..., 4:].mean()
+
+
+def test_same_seed_same_batches_and_state_restores():
+    first, second = make_sampler(seed=3, online=True), make_sampler(seed=3, online=True)
+    for _ in range(3):
+        a, b = first.sample(4, 8, 3), second.sample(4, 8, 3)
+        assert all(torch.equal(x, y) for x, y in zip(a, b))
+        first.learn(a, torch.ones(4, 8))
+        first.publish()
+        second.learn(b, torch.ones(4, 8))
+        second.publish()
+    third = make_sampler(seed=99, online=True)
+    third.load_state_dict(first.state_dict())
+    assert all(torch.equal(x, y) for x, y in zip(first.sample(4, 8, 3), third.sample(4, 8, 3)))
+
+
+def test_storage_on_disk_equals_host(tmp_path):
+    data = HandMadeData()
+    on_disk = CorrespondencePool(data, torch.device("cpu"), "disk")
+    in_memory = CorrespondencePool(data, torch.device("cpu"), "host")
+    batches = [Sampler(pool, seed=1).sample(8, 16, 3) for pool in (on_disk, in_memory)]
+    assert all(torch.equal(x, y) for x, y in zip(*batches))
+
+
+def test_colours_between_pixels():
+    pool = CorrespondencePool(HandMadeData(), torch.device("cpu"))
+    video = pool.frames.reshape(N, H, W, 3).float() / 255
+    pixels = torch.tensor([[[2.5, 3.0], [2.0, 3.25], [-5.0, 0.0]]])
+    found = pool.colours(torch.tensor([1]), pixels)[0]
+    assert torch.allclose(found[0], (video[1, 3, 2] + video[1, 3, 3]) / 2)
+    assert torch.allclose(found[1], 0.75 * video[1, 3, 2] + 0.25 * video[1, 4, 2])
+    assert (found[2] == 0).all()

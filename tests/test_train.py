@@ -1,0 +1,215 @@
+"""Training on tiny clips: it learns, resumes to the bit, stops on what is wrong, and its options say what they take."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import checkpoints
+import preprocess
+import train
+from benchmarks.scenes import SceneFlow, make_scene
+from configs.options import OPTIONS, read_preset
+from schedules import interval, learning_rate_factor, loss_weights, ramp
+from util import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ["--config", str(ROOT / "configs/cpu.txt"), "--coupling_width", "16", "--field_width", "16",
+        "--num_samples", "6", "--num_pairs", "8", "--num_points", "16", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    scene = make_scene("demo", seed=0, num_frames=6, height=32, width=48)
+    folder = tmp_path_factory.mktemp("clip") / "data"
+    preprocess.build(scene.video, folder, flow=SceneFlow(scene), quiet=True)
+    return folder
+
+
+def run(data_dir, out_dir, *options):
+    arguments, config = train.parse(["--data_dir", str(data_dir), "--out_dir", str(out_dir), *TINY, *map(str, options)])
+    train.train(arguments, config)
+    return checkpoints.read(checkpoints.newest(out_dir))
+
+
+def assert_equal(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("error_map", ["online", "render"])
+def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, error_map):
+    options = ["--error_map", error_map, "--error_map_every", 5, "--log_every", 4, "--save_every", 6, "--ema", 0.9,
+               "--fit_schedule", "false"]
+    whole = run(data_dir, tmp_path / "whole", *options, "--num_iters", 12)
+    run(data_dir, tmp_path / "parts", *options, "--num_iters", 7)
+    resumed = run(data_dir, tmp_path / "parts", *options, "--num_iters", 12, "--resume")
+    for key in ("model", "ema", "optimizer", "sampler", "rng", "step"):
+        assert_equal(resumed[key], whole[key])
+
+
+def test_it_learns_the_motion(data_dir, tmp_path):
+    run(data_dir, tmp_path / "run", "--num_iters", 250, "--log_every", 25, "--lr_warmup", 5000)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    errors = [event.value for event in events.Scalars("flow_error_px/all")]
+    assert errors[-1] < 0.5 * errors[0]
+    tags = set(events.Tags()["scalars"])
+    assert {f"loss/{name}" for name in ("total", "flow", "rgb", "rgb_gradient", "flow_gradient", "depth_range",
+                                        "distortion", "smoothness", "unit_sphere")} <= tags
+    assert {"learning_rate/mapping", "speed/steps_per_second", "max_interval", "flow_error_px/non_adjacent",
+            "weights/max", "gradient_norm"} <= tags
+
+
+def test_checkpoints_are_pruned_and_the_best_is_kept(data_dir, tmp_path):
+    run(data_dir, tmp_path / "run", "--num_iters", 10, "--save_every", 2, "--log_every", 2, "--keep", 2)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["best.pt", "step_000000008.pt", "step_000000010.pt"]
+    opened = checkpoints.load_run(tmp_path / "run")
+    assert opened.step == 10 and opened.video["num_frames"] == 6
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["num_iters"] == 10
+
+
+def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
+    original, calls = train.loss_terms, []
+
+    def poisoned(*arguments):
+        terms, statistics, error = original(*arguments)
+        calls.append(1)
+        if len(calls) == 6:
+            terms["smoothness"] = terms["smoothness"] * float("nan")
+        return terms, statistics, error
+
+    monkeypatch.setattr(train, "loss_terms", poisoned)
+    with pytest.raises(UserError, match=r"step 5: non-finite .*loss/smoothness"):
+        run(data_dir, tmp_path / "run", "--num_iters", 20, "--log_every", 4)
+    saved = checkpoints.read(checkpoints.newest(tmp_path / "run"))
+    assert saved["step"] == 4
+    assert all(torch.isfinite(value).all() for value in saved["model"].values())
+
+
+def test_sigterm_saves_and_exits_cleanly(data_dir, tmp_path):
+    command = [sys.executable, "train.py", "--data_dir", data_dir, "--out_dir", tmp_path / "run", *TINY,
+               "--num_iters", "100000", "--log_every", "5"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run").glob("events*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(2)
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "SIGTERM" in output
+    assert checkpoints.read(checkpoints.newest(tmp_path / "run"))["step"] > 0
+
+
+def test_time_limit_ends_the_schedule(data_dir, tmp_path):
+    state = run(data_dir, tmp_path / "run", "--max_minutes", 0.05, "--num_iters", 10**6)
+    assert 0 < state["step"] < 10**5
+    assert state["optimizer"]["param_groups"][0]["lr"] < 1e-3 * 3  # the cosine has come down
+
+
+def test_init_from_another_run(data_dir, tmp_path):
+    run(data_dir, tmp_path / "first", "--num_iters", 3)
+    second = run(data_dir, tmp_path / "second", "--num_iters", 1, "--lr_code", 0, "--lr_mapping", 0, "--lr_field", 0,
+                 "--init_from", checkpoints.newest(tmp_path / "first"))
+    assert_equal(second["model"], checkpoints.read(checkpoints.newest(tmp_path / "first"))["model"])
+    with pytest.raises(UserError, match="does not fit"):
+        run(data_dir, tmp_path / "third", "--coupling_width", 8, "--init_from", checkpoints.newest(tmp_path / "first"))
+
+
+@pytest.mark.parametrize("options", [["--mapping", "separate"], ["--affine", "true"], ["--photometric", "false"],
+                                     ["--sampling", "uniform"], ["--mask_near_steps", "50000"], ["--num_samples", "3"]])
+def test_ablations_run(data_dir, tmp_path, options):
+    state = run(data_dir, tmp_path / "run", *options, "--num_iters", 2)
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+@pytest.mark.parametrize("line, message", [
+    ("num_itres = 5", "unknown key num_itres"),
+    ("num_iters = many", "num_iters = many: expected a whole number from 1"),
+    ("lr_code = 7", "lr_code = 7: expected a number from 0 to 1"),
+    ("sampling = soft", "sampling = soft: expected one of hard, uniform"),
+    ("affine = perhaps", "affine = perhaps: expected true or false"),
+])
+def test_bad_preset_names_key_file_and_expectation(tmp_path, line, message):
+    path = tmp_path / "my preset.txt"
+    path.write_text(line + "\n")
+    with pytest.raises(UserError) as error:
+        read_preset(path)
+    assert message in str(error.value) and str(path) in str(error.value)
+
+
+def exit_of(*arguments):
+    command = [sys.executable, "train.py", *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return result.returncode, result.stderr.strip().splitlines()
+
+
+@pytest.mark.parametrize("name", ["default.txt", "paper.txt", "cpu.txt"])
+def test_presets_are_valid(name):
+    assert read_preset(ROOT / "configs" / name)
+
+
+def test_bad_input_exits_with_2_and_one_line(data_dir, tmp_path):
+    assert exit_of("--data_dir", tmp_path / "none", "--out_dir", tmp_path / "o")[0] == 2
+    code, lines = exit_of("--data_dir", data_dir, "--out_dir", tmp_path / "o", "--num_iters", "-3")
+    assert code == 2 and len(lines) == 1 and "num_iters = -3" in lines[0] and "command line" in lines[0]
+    if not torch.cuda.is_available():
+        code, lines = exit_of("--data_dir", data_dir, "--out_dir", tmp_path / "o", "--device", "cuda")
+        assert code == 2 and len(lines) == 1 and "cuda" in lines[0].lower()
+    assert not (tmp_path / "o").exists()  # nothing half-written
+
+
+def test_a_second_run_in_the_same_folder_is_refused(data_dir, tmp_path):
+    run(data_dir, tmp_path / "run", "--num_iters", 1)
+    with pytest.raises(UserError, match="holds a run already"):
+        run(data_dir, tmp_path / "run", "--num_iters", 1)
+    with pytest.raises(UserError, match="lr_code is 0.5 here but"):
+        run(data_dir, tmp_path / "run", "--num_iters", 2, "--resume", "--lr_code", 0.5)
+
+
+def test_run_without_checkpoint_and_foreign_files(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint there"):
+        checkpoints.load_run(tmp_path)
+    (tmp_path / "x.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        checkpoints.read(tmp_path / "x.pt")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "y.pt")
+    with pytest.raises(UserError, match="not a checkpoint of this program"):
+        checkpoints.read(tmp_path / "y.pt")
+
+
+def test_schedules_at_both_ends():
+    _, config = train.parse(["--data_dir", "d", "--out_dir", "o", "--config", str(ROOT / "configs/paper.txt")])
+    assert ramp(-1, 0, 10, 4.0) == 0 and ramp(5, 0, 10, 4.0) == 2 and ramp(99, 0, 10, 4.0) == 4
+    assert interval(0, 20, 2000, 79) == 20 and interval(1999, 20, 2000, 79) == 20
+    assert interval(2000, 20, 2000, 79) == 21 and interval(10**6, 20, 2000, 79) == 79
+    first, last = loss_weights(0, config), loss_weights(100_000, config)
+    assert (first["rgb"], first["flow_gradient"], first["distortion"]) == (0, 0, 0)
+    assert (last["rgb"], last["flow_gradient"], last["distortion"]) == (10, pytest.approx(0.1), 10)
+    assert learning_rate_factor(19_999, config) == 1 and learning_rate_factor(20_000, config) == 0.5
+    config.lr_schedule = "cosine"
+    assert learning_rate_factor(0, config) == 1 and learning_rate_factor(100_000, config) == pytest.approx(0)
+
+
+def test_every_option_has_a_valid_default_and_a_help():
+    for option in OPTIONS:
+        assert option.convert(option.default, "default") == option.default
+        assert len(option.help) > 10
