@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import util
-from loaders.flow_files import flow_to_color, write_flo
+from loaders.flow_files import UNKNOWN, flow_to_color, read_flo, read_kitti_flow, write_flo
 from networks import raft
 from preprocess.raft_weights import SHIPPED, cached_large, download_large, load_raft
 
@@ -298,6 +298,23 @@ def read_image(path):
     if image is None:
         raise util.UserError(f"{path}: not a readable image (expected png, jpg ...)")
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def read_pair(folder):
+    """(frame 1, frame 2, true flow (H, W, 2), known (H, W)) of a folder in Middlebury's or KITTI's layout."""
+    folder = Path(folder)
+    if (folder / "flow10.flo").exists():
+        names, flow = ("frame10.png", "frame11.png"), read_flo(folder / "flow10.flo")
+        known = (np.abs(flow) < UNKNOWN).all(axis=-1)
+    else:
+        names, (flow, known) = ("frame1.png", "frame2.png"), read_kitti_flow(folder / "flow_gt.png")
+    return *(read_image(folder / name) for name in names), flow, known
+
+
+def end_point_error(estimator, frame_1, frame_2, flow, known):
+    """Mean length (pixels) of the difference between an estimator's and the true flow, where it is known."""
+    estimator.load_frames([frame_1, frame_2])
+    return float(np.linalg.norm(estimator.flow_from(0, [1])[0] - flow, axis=-1)[known].mean())
 
 
 def parse_arguments(arguments=None):
