@@ -11,32 +11,12 @@ import datetime
 import os
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 import util
-from loaders.flow_files import UNKNOWN, read_flo
-from preprocess.flow import DisFlow, RaftFlow, read_image
+from preprocess.flow import DisFlow, RaftFlow, end_point_error, read_pair
 from preprocess.raft_weights import SHIPPED, load_raft
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 PAIRS = ("middlebury_RubberWhale", "middlebury_Urban3", "middlebury_Venus", "kitti_example")
-
-
-def read_pair(folder):
-    """(frame 1, frame 2, true flow (H, W, 2), known (H, W)) of a Middlebury or KITTI folder."""
-    if (folder / "flow10.flo").exists():
-        flow = read_flo(folder / "flow10.flo")
-        return *(read_image(folder / f"frame{k}.png") for k in (10, 11)), flow, (np.abs(flow) < UNKNOWN).all(-1)
-    flow = cv2.imread(str(folder / "flow_gt.png"), cv2.IMREAD_UNCHANGED)[..., ::-1].astype(np.float32)
-    frames = (read_image(folder / f"frame{k}.png") for k in (1, 2))
-    return *frames, (flow[..., :2] - 2**15) / 64, flow[..., 2] > 0
-
-
-def end_point_error(estimator, frame_1, frame_2, flow, known):
-    """Mean length of the difference (pixels) over the known ones."""
-    estimator.load_frames([frame_1, frame_2])
-    return float(np.linalg.norm(estimator.flow_from(0, [1])[0] - flow, axis=-1)[known].mean())
 
 
 def pair_errors(estimator):

@@ -5,6 +5,7 @@ Conventions: flow is float32 (H, W, 2), (x, y) displacement in pixels; a compone
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import util
@@ -26,6 +27,15 @@ def read_flo(path):
         expected = 12 + 8 * width * height
         raise util.UserError(f"{path}: damaged: {len(data)} bytes, expected {expected} for {width}x{height}")
     return np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
+
+
+def read_kitti_flow(path):
+    """Read KITTI's 16-bit PNG -> (float32 (H, W, 2), known (H, W) bool). UserError when it is no such file."""
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
+    if image is None or image.dtype != np.uint16 or image.ndim != 3:
+        raise util.UserError(f"{path}: expected flow as a 16-bit RGB PNG (KITTI's format)")
+    u_v_known = image[..., ::-1].astype(np.float32)  # OpenCV reads BGR
+    return (u_v_known[..., :2] - 2**15) / 64, u_v_known[..., 2] > 0
 
 
 def write_flo(path, flow):

@@ -158,14 +158,12 @@ def test_flow_of_enlarged_frames_is_in_pixels_of_the_frame(factor):
 
 @pytest.mark.skipif(not (SINTEL.exists() and PAIRS.is_dir()), reason="no Sintel weights or Middlebury pairs at hand")
 def test_published_end_point_errors():
-    from benchmarks.flow_epe import end_point_error, read_pair
-
     model, digest = raft_weights.load_raft(SINTEL)
-    venus = read_pair(PAIRS / "middlebury_Venus")
-    assert end_point_error(flow_module.RaftFlow(model, SINTEL.name, digest, half=False), *venus) == pytest.approx(
-        0.3846, rel=0.01
-    )
-    assert end_point_error(flow_module.DisFlow(None, "fast"), *venus) == pytest.approx(0.5638, rel=0.01)
+    venus = flow_module.read_pair(PAIRS / "middlebury_Venus")
+    expected = ((flow_module.RaftFlow(model, SINTEL.name, digest, half=False), 0.3846),
+                (flow_module.DisFlow(None, "fast"), 0.5638))  # fmt: skip
+    for estimator, error in expected:
+        assert flow_module.end_point_error(estimator, *venus) == pytest.approx(error, rel=0.01)
 
 
 # ---- choice and weights ----------------------------------------------------------------------------------------------
