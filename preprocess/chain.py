@@ -7,7 +7,7 @@ Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 
 import torch
 import torch.nn.functional as F
 
-from preprocess.filter import FEATURE_THRESHOLD, sample_features, sample_flow
+from preprocess.filter import FEATURE_THRESHOLD, cosine, sample_features, sample_flow
 from util import pixel_grid, sample_at_pixels
 
 COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]
@@ -29,7 +29,7 @@ def overwrite_with_direct(flow, direct_flow, direct_cycle, direct_occluded):
 def appearance_agrees(flow, asked, image_1, image_2, features_1, features_2):
     """bool (H, W): of the pixels `asked` (H, W), those that look alike in frame i and where the flow takes them.
 
-    features_1 (H, W, C) is already resized to the image (see resize_features); features_2 is (h, w, C).
+    features_1 (C, H, W) is already resized to the image (see resize_features); features_2 is (h, w, C).
     """
     height, width = flow.shape[:2]
     agrees = torch.zeros_like(asked)
@@ -39,18 +39,14 @@ def appearance_agrees(flow, asked, image_1, image_2, features_1, features_2):
     alike = (color_2 - image_1[rows, columns]).norm(dim=-1) < COLOR_THRESHOLD
     rows, columns, arrived = rows[alike], columns[alike], arrived[alike]
     sampled = sample_features(features_2, arrived, height, width)
-    similarity = F.cosine_similarity(features_1[rows, columns].float(), sampled.T, dim=-1)
-    agrees[rows, columns] = similarity > FEATURE_THRESHOLD
+    agrees[rows, columns] = cosine(features_1[:, rows, columns], sampled) > FEATURE_THRESHOLD
     return agrees
 
 
 def resize_features(features, height, width):
-    """(h, w, C) -> (H, W, C), bilinear with align_corners=False, as the method has it at this one place."""
-    if features.shape[:2] == (height, width):
-        return features
+    """(h, w, C) -> float32 (C, H, W), bilinear with align_corners=False, as the method has it at this one place."""
     maps = features.float().permute(2, 0, 1)[None]
-    resized = F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)
-    return resized[0].permute(1, 2, 0).contiguous()
+    return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0]
 
 
 def chain_step(flow, mask, adjacent, direct, image_1, image_2, features_1, features_2):

@@ -149,12 +149,13 @@ class BoundedCache:
     """cache[i] = compute(i), the most recently used kept as long as they fit in `max_bytes` (always at least two)."""
 
     def __init__(self, compute, max_bytes=CACHE_BYTES):
-        self.compute, self.max_bytes, self.entries = compute, max_bytes, OrderedDict()
+        self.compute, self.max_bytes, self.entries, self.bytes = compute, max_bytes, OrderedDict(), 0
 
     def __getitem__(self, i):
         if i not in self.entries:
             self.entries[i] = self.compute(i)
-            while len(self.entries) > 2 and sum(entry.nbytes for entry in self.entries.values()) > self.max_bytes:
-                self.entries.popitem(last=False)
+            self.bytes += self.entries[i].nbytes
+            while len(self.entries) > 2 and self.bytes > self.max_bytes:
+                self.bytes -= self.entries.popitem(last=False)[1].nbytes
         self.entries.move_to_end(i)
         return self.entries[i]

@@ -27,6 +27,12 @@ def sample_features(features, pixels, height, width):
     return F.grid_sample(maps, grid[None, None], align_corners=True)[0, :, 0]
 
 
+def cosine(features_1, features_2):
+    """Cosine similarity (n,) of (C, n) features. (torch's own is 20 times slower along the first dimension.)"""
+    norms = (features_1.square().sum(0) * features_2.square().sum(0)).sqrt()
+    return (features_1 * features_2).sum(0) / norms.clamp_min(1e-8)  # a feature of zeros agrees with nothing
+
+
 def cycle_masks(flow, flow_back, cycle_threshold=CYCLE_THRESHOLD):
     """Forward-backward checks of flow i -> j (P, H, W, 2) and its partner j -> i.
 
@@ -57,7 +63,7 @@ def filter_pairs(flow, flow_back, features_1, features_2, intervals, cycle_thres
     for pair, interval in enumerate(intervals):
         if interval >= APPEARANCE_FROM:
             found = sample_features(features_2[pair], (pixels + flow[pair]).flatten(0, 1), height, width)
-            cycle[pair] &= F.cosine_similarity(own, found, dim=0).view(height, width) > FEATURE_THRESHOLD
+            cycle[pair] &= cosine(own, found).view(height, width) > FEATURE_THRESHOLD
             occluded[pair] = False
     return cycle, occluded
 

@@ -4,6 +4,8 @@ A stage writes one file per source frame; a file that is there is complete (see 
 is kept whatever interrupts it. One source frame's pairs are in memory at a time.
 """
 
+import collections
+
 import numpy as np
 import torch
 
@@ -21,6 +23,7 @@ FOLDERS = {  # what each stage writes; a stage that is done again makes those af
 IMAGE_CACHE_BYTES = 2**29
 FLOW_BYTES_AT_ONCE = 2**29  # float32 flow of the source frames that are estimated together
 SOURCES_AT_ONCE = 8  # on CUDA
+OPEN_ARRAYS = 200  # memory-mapped files held open
 
 
 def finish(data, stage):
@@ -37,6 +40,7 @@ class Reader:
         self.data, self.device = data, device
         self.frames = BoundedCache(data.frame, IMAGE_CACHE_BYTES)  # uint8 (H, W, 3)
         self.images = BoundedCache(self.image, IMAGE_CACHE_BYTES)  # float (H, W, 3) in [0, 1]
+        self.open_arrays = collections.OrderedDict()  # (folder, frame) -> memory map
         self.features = BoundedCache(lambda i: half_features(appearance(self.frames[i])))  # (h, w, C)
 
     def image(self, i):
@@ -44,14 +48,28 @@ class Reader:
 
     def flow(self, i, j):
         """Direct flow (H, W, 2); where it is deleted already, adjacent pairs' chained flow is the same."""
-        folder = "flow" if self.data.has("flow", i) else "flow_chained"
-        fixed = np.array(self.data.array(folder, i)[self.data.partners(i).index(j)])
+        folder = "flow" if ("flow", i) in self.open_arrays or self.data.has("flow", i) else "flow_chained"
+        fixed = np.array(self.array(folder, i)[self.data.partners(i).index(j)])
         return torch.from_numpy(fixed).to(self.device).float() * self.data.flow_step
 
     def masks(self, i, j):
         """Direct cycle and occluded masks (H, W)."""
-        bits = self.data.array("valid_direct", i)[self.data.partners(i).index(j)]
+        bits = self.array("valid_direct", i)[self.data.partners(i).index(j)]
         return torch.from_numpy(unpack_mask(bits, self.data.height, self.data.width)).to(self.device).unbind()
+
+
+    def array(self, folder, i):
+        """DataDir.array, the last OPEN_ARRAYS of which stay open."""
+        if (folder, i) not in self.open_arrays:
+            self.open_arrays[folder, i] = self.data.array(folder, i)
+            if len(self.open_arrays) > OPEN_ARRAYS:
+                self.open_arrays.popitem(last=False)
+        return self.open_arrays[folder, i]
+
+    def delete_direct_flow(self, i):
+        """Delete source frame i's direct flow; an open file would keep its disk space."""
+        self.open_arrays.pop(("flow", i), None)
+        self.data.remove("flow", i)
 
 
 def half_features(features):
@@ -118,7 +136,7 @@ def chain_flow(data, reader, todo, keep_direct, bar):
             data.write("flow_chained", i, flows)
             data.write("valid", i, bits)
             if not keep_direct:
-                data.remove("flow", i)
+                reader.delete_direct_flow(i)
     finish(data, "chain")
 
 

@@ -200,7 +200,7 @@ def test_direct_occlusion_ends_a_chain_but_keeps_the_direct_flow():
 def test_only_the_pixels_asked_for_are_compared():
     image, features = torch.rand(6, 8, 3), torch.rand(6, 8, 5)
     asked = torch.rand(6, 8) > 0.5
-    agrees = appearance_agrees(torch.zeros(6, 8, 2), asked, image, image, features, features)
+    agrees = appearance_agrees(torch.zeros(6, 8, 2), asked, image, image, features.permute(2, 0, 1), features)
     assert torch.equal(agrees, asked)
 
 
