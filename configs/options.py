@@ -121,7 +121,7 @@ OPTIONS = [
     ),
     *_group(
         "machine",
-        ("amp", bool, True, None, "on CUDA: MLPs in bfloat16, matrix products in TF32; coordinates stay float32"),
+        ("amp", bool, True, None, "MLPs in bfloat16 where that is native (CUDA, some CPUs), and TF32 on CUDA"),
         ("compile", bool, False, None, "torch.compile the model (slow start, faster steps on CUDA)"),
         ("threads", int, 0, (0, 1024), "CPU threads; 0: torch's choice"),
     ),

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from networks.layers import GaborNet, full_precision
+from networks.layers import GaborNet, autocast, full_precision
 
 
 def contract(x):
@@ -23,7 +23,7 @@ class CanonicalField(nn.Module):
 
     def forward(self, points):
         contracted = contract(points)
-        with torch.autocast(points.device.type, torch.bfloat16, enabled=self.amp and points.is_cuda):
+        with autocast(points, self.amp and self.training):
             output = full_precision(self.net(contracted))
         density = nn.functional.softplus(output[..., 3] - 1)
         return output[..., :3].sigmoid(), density

@@ -19,6 +19,20 @@ def encode_frequencies(x, num_frequencies=4, interleave=False):
     return torch.stack([angles.sin(), angles.cos()], dim=-1 if interleave else -2).flatten(-3)
 
 
+def bfloat16_is_fast(device):
+    """Whether matrix products in bfloat16 are a native operation: on CUDA, and on CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return True
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, so they may be missing
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def autocast(x, enabled):
+    """Context in which matrix products run in bfloat16 where that is native (x tells the device)."""
+    enabled = enabled and bfloat16_is_fast(x.device)
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=enabled)
+
+
 def full_precision(x):
     """bfloat16, as autocast gives it, -> float32; everything else stays what it is."""
     return x.float() if x.dtype == torch.bfloat16 else x
@@ -45,9 +59,10 @@ class GaborFilter(nn.Module):
             self.linear.bias.uniform_(-math.pi, math.pi)
 
     def forward(self, x):
-        # |x - mu|^2 expanded, so that no (..., width_out, width_in) tensor is made
-        distance = x.square().sum(-1, keepdim=True) + self.mu.square().sum(-1) - 2 * x @ self.mu.T
-        return self.linear(x).sin() * torch.exp(-0.5 * self.gamma * distance)
+        with torch.autocast(x.device.type, enabled=False):  # phases of hundreds of radians need float32
+            # |x - mu|^2 expanded, so that no (..., width_out, width_in) tensor is made
+            distance = x.square().sum(-1, keepdim=True) + self.mu.square().sum(-1) - 2 * x @ self.mu.T
+            return self.linear(x).sin() * torch.exp(-0.5 * self.gamma * distance)
 
 
 class GaborNet(nn.Module):

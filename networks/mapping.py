@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from networks.layers import GaborNet, encode_frequencies, full_precision, leaky_mlp
+from networks.layers import GaborNet, autocast, encode_frequencies, full_precision, leaky_mlp
 
 AXES = 3
 NUM_FREQUENCIES = 4
@@ -58,8 +58,10 @@ class CouplingLayer(nn.Module):
         """The kept coordinates of points (three tensors (F, M)) -> s, t of shape (F, M)."""
         kept = torch.stack([points[i] for i in self.kept], dim=-1)
         encoded = torch.cat([kept, encode_frequencies(kept, NUM_FREQUENCIES)], dim=-1)
-        hidden = nn.functional.leaky_relu(self.projection(encoded))
-        hidden = nn.functional.linear(hidden, self.mlp[0].weight[:, self.code_width :]) + bias
+        with torch.autocast(kept.device.type, enabled=False):  # bfloat16 would round coordinates to a quarter pixel
+            hidden = nn.functional.leaky_relu(self.projection(encoded))
+        hidden = nn.functional.linear(hidden, self.mlp[0].weight[:, self.code_width :])
+        hidden = hidden + bias.to(hidden.dtype)
         s, t = full_precision(self.mlp[1:](hidden)).unbind(-1)
         return s.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), t
 
@@ -90,7 +92,9 @@ class FrameAffine(nn.Module):
         """z (F, M), time (F, 1) -> the six entries (F, M) each of [a b tx; c d ty]."""
         z = z[..., None]
         x = torch.cat([encode_frequencies(z, NUM_FREQUENCIES, interleave=True), time[:, None].expand_as(z), z], dim=-1)
-        for layer in self.layers[:-1]:
+        with torch.autocast(z.device.type, enabled=False):
+            x = self.layers[0](x).relu()
+        for layer in self.layers[1:-1]:
             x = layer(x).relu()
         angle, log_scale_x, tx, log_scale_y, ty = full_precision(self.layers[-1](x)).unbind(-1)
         cos, sin = angle.cos(), angle.sin()
@@ -132,7 +136,10 @@ def random_axes(num_layers):
 
 
 class InvertibleMapping(nn.Module):
-    """Affine on xy, then coupling layers: a bijection between a frame's volume and the canonical one."""
+    """Affine on xy, then coupling layers: a bijection between a frame's volume and the canonical one.
+
+    amp: in training mode the hidden layers run in bfloat16 where that is fast; coordinates, scales and shifts never do.
+    """
 
     def __init__(self, num_frames, num_layers=6, width=256, num_hidden=3, code_width=128, affine=True, zero_init=False,
                  amp=False):
@@ -149,13 +156,9 @@ class InvertibleMapping(nn.Module):
         code = self.codes(frame_ids)
         return FrameCondition(self.codes.time(frame_ids), [layer.frame_bias(code) for layer in self.layers])
 
-    def _autocast(self, points):
-        # only the MLPs run in bfloat16: coordinates, scales and shifts stay in float32
-        return torch.autocast(points.device.type, torch.bfloat16, enabled=self.amp and points.is_cuda)
-
     def to_canonical(self, points, condition):
         """Frame -> canonical, (F, M, 3) -> (F, M, 3)."""
-        with self._autocast(points):
+        with autocast(points, self.amp and self.training):
             coordinates = list(points.unbind(-1))
             if self.affine is not None:
                 coordinates = self.affine.to_canonical(coordinates, condition.time)
@@ -165,7 +168,7 @@ class InvertibleMapping(nn.Module):
 
     def to_frame(self, points, condition):
         """Canonical -> frame, (F, M, 3) -> (F, M, 3): the exact inverse of to_canonical."""
-        with self._autocast(points):
+        with autocast(points, self.amp and self.training):
             coordinates = list(points.unbind(-1))
             for layer, bias in zip(reversed(self.layers), reversed(condition.biases)):
                 coordinates = layer.to_frame(coordinates, bias)
