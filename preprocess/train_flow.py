@@ -120,36 +120,61 @@ def overview(model, pairs, count=4):
 # ---- textures --------------------------------------------------------------------------------------------------------
 
 
-def image_textures(folders, count, generator):
-    """(count, 4, S, S): random crops of the images in the folders, mirrored so that they repeat."""
-    paths = sorted(path for folder in folders for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_TYPES)
-    if not paths:
-        raise util.UserError(f"--images {' '.join(map(str, folders))}: no png or jpg files there")
-    side = flow_scenes.TEXTURE_SIDE // 2
-    textures = []
-    for index in torch.randint(len(paths), (count,), generator=generator, device=generator.device).tolist():
-        image = read_image(paths[index])
-        scale = max(1.0, side / min(image.shape[:2]))
-        image = cv2.resize(image, None, fx=scale, fy=scale) if scale > 1 else image
-        u, v = torch.rand(2, generator=generator, device=generator.device).tolist()
-        top, left = int(u * (image.shape[0] - side)), int(v * (image.shape[1] - side))
-        crop = torch.from_numpy(image[top : top + side, left : left + side] / np.float32(255)).permute(2, 0, 1)
-        crop = torch.cat([crop, crop.flip(-1)], dim=-1)
-        crop = torch.cat([crop, crop.flip(-2)], dim=-2).to(generator.device)
-        textures.append(torch.cat([crop, flow_scenes.noise(generator, 1, 1.7)]))
-    return torch.stack(textures)
-
-
 IMAGE_TYPES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
-def some_textures(args, count, generator):
-    """`count` textures: procedural ones, half of them crops of images where --images names any."""
-    if not args.images:
-        return flow_scenes.make_textures(count, generator)
-    photographs = count // 2
-    drawn = flow_scenes.make_textures(count - photographs, generator)
-    return torch.cat([drawn, image_textures(args.images, photographs, generator)])
+def texture_bank(seed, first, count, images, device):
+    """(count, 4, S, S): the textures first, first + 1 ... of an endless list that the seed alone determines.
+
+    images: paths; where there are any, every other texture is a crop of one.
+    """
+    textures = []
+    for index in range(first, first + count):
+        generator = torch.Generator(device).manual_seed(seed * 2**31 + index)
+        photograph = images and index % 2
+        textures.append(image_texture(images, generator) if photograph else flow_scenes.make_texture(generator))
+    return torch.stack(textures)
+
+
+def image_texture(paths, generator):
+    """(4, S, S): a random crop of a random image, mirrored so that it repeats."""
+    side, device = flow_scenes.TEXTURE_SIDE // 2, generator.device
+    image = read_image(paths[torch.randint(len(paths), (), generator=generator, device=device)])
+    scale = max(1.0, side / min(image.shape[:2]))
+    image = cv2.resize(image, None, fx=scale, fy=scale) if scale > 1 else image
+    u, v = torch.rand(2, generator=generator, device=device).tolist()
+    top, left = int(u * (image.shape[0] - side)), int(v * (image.shape[1] - side))
+    crop = torch.from_numpy(image[top : top + side, left : left + side] / np.float32(255)).permute(2, 0, 1)
+    crop = torch.cat([crop, crop.flip(-1)], dim=-1)
+    crop = torch.cat([crop, crop.flip(-2)], dim=-2).to(device)
+    return torch.cat([crop, flow_scenes.noise(generator, 1, 1.7)])
+
+
+def find_images(folders):
+    """Paths of all images in the folders. UserError when folders are given and hold none."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in IMAGE_TYPES)
+    if folders and not paths:
+        raise util.UserError(f"--images {' '.join(map(str, folders))}: no png or jpg files there")
+    return paths
+
+
+class Textures:
+    """A window of texture_bank that moves on by 8 textures every `fresh_every` steps; a function of the step alone."""
+
+    def __init__(self, args, device):
+        self.draw = lambda first, count: texture_bank(args.seed, first, count, find_images(args.images), device)
+        self.count, self.fresh_every = args.textures, args.fresh_every
+        self.first = self.bank = None
+
+    def at(self, step):
+        """(count, 4, S, S)."""
+        first = 8 * (step // self.fresh_every)
+        if self.bank is None:
+            self.bank = self.draw(first, self.count)
+        elif first != self.first:
+            self.bank = torch.cat([self.bank[8:], self.draw(first + self.count - 8, 8)])
+        self.first = first
+        return self.bank
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------
@@ -240,15 +265,13 @@ def train(args, device):
     writer = SummaryWriter(args.out)
     height, width = args.size
     held_out = held_out_scenes(height, width, 8, device)
-    textures = some_textures(args, args.textures, generator)
+    textures = Textures(args, device)
     validated = saved = time.monotonic()
     with util.StopSignal() as stop, contextlib.closing(writer):
         while progress_of(counters, args) < 1 and stop.received is None:
             start, progress = time.monotonic(), progress_of(counters, args)
-            if counters["step"] % args.fresh_every == args.fresh_every - 1:  # renew some of the textures
-                textures = torch.cat([textures[8:], some_textures(args, 8, generator)])
-            limit = motion_limit(progress, width, args.warm_motion)
-            pairs = flow_scenes.make_pairs(textures, args.batch, height, width, limit, generator, args.layers)
+            limit, bank = motion_limit(progress, width, args.warm_motion), textures.at(counters["step"])
+            pairs = flow_scenes.make_pairs(bank, args.batch, height, width, limit, generator, args.layers)
             optimizer.param_groups[0]["lr"] = args.lr * one_cycle(progress)
             loss, error, norm = train_step(model, optimizer, pairs, iterations_at(progress, args.iters), args)
             counters["step"] += 1
@@ -306,7 +329,7 @@ def parse_arguments(arguments=None):
     add("--gamma", type=float, default=0.8, help="an iteration's weight in the loss, against the next one's")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
     add("--warm_motion", type=float, default=0.3, help="share of training in which motion grows to width / 3")
-    add("--textures", type=int, default=96, help="textures at hand")
+    add("--textures", type=int, default=96, help="textures at hand, from 8")
     add("--fresh_every", type=int, default=100, help="steps between renewals of 8 textures")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -326,6 +349,8 @@ def check_arguments(args):
         raise util.UserError(f"--size {args.size[0]} {args.size[1]}: expected multiples of 8 from {raft.MIN_SIDE}")
     if not 0 <= args.seed < HELD_OUT_SEED:
         raise util.UserError(f"--seed {args.seed}: expected 0 to {HELD_OUT_SEED - 1}")
+    if args.textures < 8:
+        raise util.UserError(f"--textures {args.textures}: expected at least 8")
     if args.pairs and not args.pairs.is_dir():
         raise util.UserError(f"--pairs {args.pairs}: no such folder")
 
