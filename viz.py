@@ -251,11 +251,10 @@ def draw_correspondences(scene):
     for share in DISTANCES:
         end = frame_at_distance(start, share, scene.run.model.num_frames)
         ends = positions[spread, end], colours, tracks.occluded[spread, end]
-        image = draw.draw_matches(
-            draw.with_label(draw.subdue(scene.frame(start)), f"frame {start}"),
-            draw.with_label(draw.subdue(scene.frame(end)), f"frame {end}"),
-            positions[spread, start], *ends, max(1.5, radius),
-        )  # fmt: skip
+        images = draw.subdue(scene.frame(start)), draw.subdue(scene.frame(end))
+        image = draw.draw_matches(*images, positions[spread, start], *ends, max(1.5, radius))
+        image = draw.with_label(image, f"frame {start}")
+        image = draw.with_label(image, f"frame {end}", scene.size[1] + draw.GAP)
         write_image(scene.folder / f"correspondences_{share * 100:03.0f}.png", image)
 
 

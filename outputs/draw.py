@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from loaders.flow_files import flow_to_color
 
 SHIFT = 4  # OpenCV draws at 1/16 pixel
+GAP = 8  # pixels between images side by side
 RIM = (18, 18, 22)  # the dark outline that keeps bright marks visible on bright images
 
 
@@ -111,7 +112,7 @@ def draw_trails(image, history, drawable, colours, thickness, levels=12):
     return image
 
 
-def draw_matches(left, right, start, end, colours, occluded, radius, gap=8):
+def draw_matches(left, right, start, end, colours, occluded, radius, gap=GAP):
     """Two images side by side with lines between visible matches; occluded ones are hollow crosses without a line.
 
     start, end (Q, 2) are positions in the left and in the right image. Returns uint8 (H, 2 W + gap, 3).
@@ -129,7 +130,7 @@ def draw_matches(left, right, start, end, colours, occluded, radius, gap=8):
     return draw_points(canvas, np.where(outside[:, None], -1, end + offset), colours, occluded, radius)
 
 
-def side_by_side(left, right, gap=8):
+def side_by_side(left, right, gap=GAP):
     """Two images of equal height with a dark gap between them."""
     bar = np.full((left.shape[0], gap, 3), RIM, np.uint8)
     return np.concatenate([left, bar, right], axis=1)
@@ -195,10 +196,10 @@ def framed_inset(image, inset, top, left):
     return image
 
 
-def with_label(image, text):
-    """`text` in the upper left corner."""
+def with_label(image, text, left=0):
+    """`text` in the upper left corner, or `left` pixels to the right of it."""
     size = max(8, round(0.036 * image.shape[0]))
-    return with_text(image, text, (0.8 * size, 0.7 * size), size, "lt")
+    return with_text(image, text, (left + 0.8 * size, 0.7 * size), size, "lt")
 
 
 def with_text(image, text, position, size, anchor):
