@@ -19,7 +19,7 @@ VARIANTS = {
     "full": (),
     "uniform sampling": ("--sampling", "uniform"),
     "no photometric": ("--photometric", "false"),
-    "not invertible": ("--mapping", "noninvertible"),
+    "not invertible": ("--mapping", "separate"),
     "K = 8": ("--num_samples", "8"),
     "K = 16": ("--num_samples", "16"),
     "K = 32": ("--num_samples", "32"),

@@ -21,6 +21,7 @@ import checkpoints
 from benchmarks.scenes import Scene, SceneFlow, make_scene
 from evaluation import report
 from evaluation.ground_truth import read_truths
+from evaluation.metrics import mean_metrics
 from evaluation.predictions import Baseline, Prediction, RunTracks, mark_outside
 from evaluation.scoring import score
 from loaders.data_dir import write_image
@@ -67,6 +68,8 @@ def scene_video(work, kind, seed, num_frames, height, width, num_points=256):
         with atomic_path(folder / "ground_truth.npz") as path:
             np.savez_compressed(path, **scene.ground_truth(num_points))
     truths = [*read_truths(folder / "ground_truth.npz"), *read_truths(folder / "masks", mask_stride=3)]
+    if any((truth.num_frames, *truth.video_size) != (num_frames, height, width) for truth in truths):
+        raise UserError(f"--work {work}: holds {scene.name} of another size or length; choose another folder")
     return Video(scene.name, scene.video, truths, scene)
 
 
@@ -183,15 +186,14 @@ def learning_curve(video, run_dir, data, points=6):
 
 
 def mean_table(header, groups, columns):
-    """Markdown: a row per group {key tuple: [figures of each video]}, means over its videos."""
-    from evaluation.metrics import mean_metrics
-
-    rows = []
-    for key, videos in groups.items():
-        means = mean_metrics(videos)
-        cells = [format_figure(name, means.get(name)) for name in columns]
-        rows.append([*key, len(videos), *cells])
-    return report.markdown_table([*header, "videos", *columns], rows)
+    """Markdown: a row per group {key tuple: [figures of each video]}, means over its videos; no empty columns."""
+    means = {key: mean_metrics(videos) for key, videos in groups.items()}
+    used = [name for name in columns if any(name in figures for figures in means.values())]
+    rows = [
+        [*key, len(groups[key]), *(format_figure(name, figures.get(name)) for name in used)]
+        for key, figures in means.items()
+    ]
+    return report.markdown_table([*header, "videos", *used], rows)
 
 
 def format_figure(name, value):

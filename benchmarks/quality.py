@@ -31,7 +31,7 @@ from evaluation.baselines import BASELINES
 from util import UserError, atomic_path, command
 
 COLUMNS = ("AJ", "delta_avg", "OA", "TC", "PCK", "J&F", "minutes", "memory")
-QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.7], "num_frames": 20}
+QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5]}
 
 
 def parse_arguments(arguments=None):
@@ -52,7 +52,8 @@ def parse_arguments(arguments=None):
     add("--width", type=int, default=128)
     add("--no_real", action="store_true", help="leave DAVIS and BADJA out")
     add("--real_side", type=int, default=192, help="longer side of the real videos (default: %(default)s)")
-    add("--work", type=Path, default=Path("runs/quality"), help="folder for data, runs and tracks")
+    add("--work", type=Path, default=Path("runs/quality"),
+        help="folder for data, runs and tracks; figures in it are reused: take a new one when the code has changed")
     add("--out", type=Path, default=Path("benchmarks/results/quality.md"), help="the table; the plot goes beside it")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -65,8 +66,9 @@ def parse_arguments(arguments=None):
 def make_methods(options):
     """A Method per preset and length."""
     extra = tuple(options.train_args.split())
+    suffix = "".join(f" {part}" for part in extra).replace("/", "_")
     return [
-        Method(f"{Path(preset).stem} {minutes:g} min", preset, minutes, extra)
+        Method(f"{Path(preset).stem} {minutes:g} min{suffix}", preset, minutes, extra)
         for preset in options.presets
         for minutes in options.minutes
     ]
@@ -127,12 +129,15 @@ def as_markdown(rows, options, seconds):
         f"`{command_line.strip()}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, PCK, J&F in percent, TC in pixels "
         "at 256 x 256, minutes of training (start of the process included), peak memory of training in MiB. The "
         "baselines raft-d and raft-c are named as in the paper; their flow is in the column `flow`.",
-        f"## Synthetic scenes ({options.num_frames} frames of {options.height} x {options.width}), mean\n",
-        mean_table(["flow", "method"], synthetic, COLUMNS),
     ]
-    if real:
-        parts += ["## DAVIS and BADJA, mean\n", mean_table(["flow", "method"], real, COLUMNS)]
-    parts += ["## By kind of scene\n", mean_table(["scene", "flow", "method"], by_kind(rows), COLUMNS)]
+    size = f"{options.num_frames} frames of {options.height} x {options.width}"
+    for title, header, groups in (
+        (f"Synthetic scenes ({size}), mean", ["flow", "method"], synthetic),
+        ("DAVIS and BADJA, mean", ["flow", "method"], real),
+        ("By kind of scene", ["scene", "flow", "method"], by_kind(rows)),
+    ):
+        if groups:
+            parts += [f"## {title}\n", mean_table(header, groups, COLUMNS)]
     return "\n\n".join(parts).replace("\n\n\n", "\n\n") + "\n"
 
 
@@ -168,7 +173,8 @@ def main(arguments=None):
     rows = measure(options)
     with atomic_path(options.out) as temporary:
         temporary.write_text(as_markdown(rows, options, time.monotonic() - began), encoding="utf-8")
-    plot(options.out.with_suffix(".png"), rows)
+    if grouped(rows)[0]:
+        plot(options.out.with_suffix(".png"), rows)
     print(options.out.read_text(encoding="utf-8"))
 
 
