@@ -10,7 +10,7 @@ from evaluation import pipeline, report, tapvid
 from evaluation.baselines import BASELINES, CYCLE_THRESHOLD
 from evaluation.ground_truth import read_truths
 from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
-from evaluation.predictions import Baseline, RunTracks, TracksFile
+from evaluation.predictions import Baseline, RunTracks, TracksFile, with_size
 from evaluation.scoring import errors_by_distance, score
 from util import UserError, command
 
@@ -120,7 +120,9 @@ def evaluate(options):
     results, errors, scores = {}, {}, {}
     for truth in read_truths(options.ground_truth, options.query_mode, options.masks, options.mask_stride):
         results[truth.name] = {}
-        for name, predictor in predictors(options, truth.name).items():
+        found = predictors(options, truth.name)
+        truth = with_size(truth, found.values())
+        for name, predictor in found.items():
             prediction = predictor.predict(truth)
             results[truth.name][name] = score(truth, prediction, options.query_mode, options.per_track)
             if truth.mask_images is None and truth.radius is None:

@@ -1,9 +1,10 @@
 """Where evaluated tracks come from: a file of tracks, a fitted run, or a baseline on a data directory.
 
-A predictor has .name and .predict(truth) -> Prediction for the truth's queries, in raster pixels of its own video size.
+A predictor has .name, .video_size (H, W) or None, and .predict(truth) -> Prediction for the truth's queries, in raster
+pixels of its own video size. The truth's video size must be known by then (see with_size).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are th
 class Prediction:
     tracks: np.ndarray  # (Q, N, 2) x, y, raster pixels of a video of video_size
     occluded: np.ndarray  # (Q, N)
-    video_size: tuple | None  # (H, W)
+    video_size: tuple  # (H, W)
     occlusion_score: np.ndarray | None = None  # (Q, N), infinite outside the frame
 
 
@@ -35,6 +36,16 @@ def rescale_queries(queries, size, target_size):
     """As rescale, for queries (Q, 3) t, y, x."""
     xy = rescale(np.asarray(queries, np.float64)[:, [2, 1]], size, target_size)
     return np.column_stack([np.round(queries[:, 0]), xy[:, ::-1]]).astype(np.float32)
+
+
+def with_size(truth, predictors):
+    """The truth with its video's size; where it does not say, that of the first predictor that knows it."""
+    sizes = [truth.video_size, *(predictor.video_size for predictor in predictors)]
+    known = next((tuple(size) for size in sizes if size is not None), None)
+    if known is None:
+        raise UserError(f"ground truth {truth.name}: has no video_size (H, W), and nothing that is scored knows it; "
+                        "add the array to the file, or give --data_dir")  # fmt: skip
+    return replace(truth, video_size=known)
 
 
 def check_frames(where, num_frames, truth):
@@ -76,10 +87,10 @@ class TracksFile:
     def predict(self, truth):
         check_frames(self.path, self.tracks.shape[1], truth)
         rows = self.rows_of(rescale_queries(truth.query_points, truth.video_size, self.video_size))
-        tracks, scores = self.tracks[rows], None
+        tracks, scores, size = self.tracks[rows], None, self.video_size or truth.video_size
         if self.scores is not None:
-            scores = mark_outside(self.scores[rows], tracks, self.video_size or truth.video_size)
-        return Prediction(tracks, self.occluded[rows], self.video_size or truth.video_size, scores)
+            scores = mark_outside(self.scores[rows], tracks, size)
+        return Prediction(tracks, self.occluded[rows], size, scores)
 
     def rows_of(self, queries):
         """The file's row (Q,) of each query (Q, 3). UserError where there is none."""
@@ -125,14 +136,14 @@ class RunTracks:
         self.name = Path(path).name
         self.path, self.threshold = path, threshold
         self.run = checkpoints.load_run(path, checkpoint=checkpoint, data_dir=data_dir, device=pick_device(device))
+        self.video_size = (self.run.video["original_height"], self.run.video["original_width"])
 
     def track(self, truth):
         """The truth's queries as outputs.tracks_file.Tracks."""
         from outputs.tracking import track_queries
 
         check_frames(self.path, self.run.model.num_frames, truth)
-        size = (self.run.video["original_height"], self.run.video["original_width"])
-        queries = rescale_queries(truth.query_points, truth.video_size, size)
+        queries = rescale_queries(truth.query_points, truth.video_size, self.video_size)
         return track_queries(self.run, queries, threshold=self.threshold)
 
     def predict(self, truth):
@@ -150,15 +161,14 @@ class Baseline:
         if kind != "static" and data_dir is None:
             raise UserError(f"baseline {kind} needs the flow of a data directory: give --data_dir DIR (or --run)")
         self.name, self.threshold = kind, threshold
-        self.data = DataDir.open(data_dir) if kind != "static" else None
+        self.data = DataDir.open(data_dir) if data_dir is not None else None
+        self.video_size = (self.data.original_height, self.data.original_width) if self.data else None
 
     def predict(self, truth):
-        if self.data is None:
-            size = processed = truth.video_size or (256, 256)
-        else:
+        size = processed = truth.video_size
+        if self.data is not None:
             check_frames(self.data.path, self.data.num_frames, truth)
-            size = (self.data.original_height, self.data.original_width)
-            processed = (self.data.height, self.data.width)
+            size, processed = self.video_size, (self.data.height, self.data.width)
         queries = rescale_queries(truth.query_points, truth.video_size, processed)
         pixels, frames = queries[:, [2, 1]] - 0.5, queries[:, 0].astype(int)
         tracks, occluded = baselines.baseline_tracks(

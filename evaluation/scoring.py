@@ -12,7 +12,7 @@ def score(truth, prediction, query_mode="strided", per_track=False):
 
     With per_track the dict has a further entry `tracks`, the points' figures track by track (lists of Q).
     """
-    size = truth.video_size or prediction.video_size
+    size = truth.video_size
     tracks = rescale(np.asarray(prediction.tracks, np.float64), prediction.video_size, size)
     if truth.mask_images is not None:
         return mask_metrics(truth.mask_images, tracks, prediction.occluded)
@@ -33,7 +33,7 @@ def metric_arguments(truth, tracks, size):
 
 def errors_by_distance(truth, prediction, query_mode="strided"):
     """Errors in 256 x 256 pixels of all truly visible points that count, and their distances in frames to the query."""
-    size = truth.video_size or prediction.video_size
+    size = truth.video_size
     tracks = rescale(np.asarray(prediction.tracks, np.float64), prediction.video_size, size)
     frames, true_tracks, occluded, tracks = metric_arguments(truth, tracks, size)
     counted = evaluated(frames, truth.num_frames, query_mode) & ~occluded

@@ -124,6 +124,23 @@ def test_tracks_of_another_video_size_are_rescaled(truth_file, tmp_path):
     assert found["AJ"] == pytest.approx(100)
 
 
+def test_size_of_a_truth_that_does_not_say(truth_file, data_dir, tmp_path, capsys):
+    """It is that of the tracks, or of the data directory; with neither there is no scale to measure errors on."""
+    arrays = dict(np.load(truth_file))
+    del arrays["video_size"]
+    bare = write_npz(tmp_path / "bare.npz", **arrays)
+    tracks = as_tracks(truth_file, tmp_path / "shifted.npz", shift=np.array([1.4, 0]))
+    run_command("--ground_truth", bare, "--tracks", tracks, "--out", tmp_path / "o.json")
+    assert json.loads((tmp_path / "o.json").read_text())["videos"]["bare"]["shifted"]["delta_avg"] == 40
+    means = []
+    for truth in (bare, truth_file):
+        run_command("--ground_truth", truth, "--baselines", "static", "--data_dir", data_dir,
+                    "--out", tmp_path / "o.json")  # fmt: skip
+        means.append(json.loads((tmp_path / "o.json").read_text())["mean"])
+    assert means[0] == means[1]
+    assert "has no video_size" in fails(capsys, "--ground_truth", bare, "--baselines", "static")
+
+
 def test_cotracker_layout(truth_file, tmp_path):
     truth = next(read_truths(truth_file))
     queries = truth.query_points[:, [0, 2, 1]] - [0, 0.5, 0.5]
