@@ -30,14 +30,20 @@ class Progress:
 
 def changes(old, new):
     """The differing settings of a stage in words."""
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return "; ".join(f"{key} was {brief(old.get(key))}, now {brief(new.get(key))}" for key in keys)
+    words = []
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            words.append(f"{key}: {changes(before, after)}")
+        else:
+            words.append(f"{key} was {brief(before)}, now {brief(after)}")
+    return "; ".join(words)
 
 
 def brief(value):
     """A setting in a few words."""
-    if isinstance(value, dict):
-        value = value.get("method", value)
     return "unset" if value is None else str(value)[:40]
 
 
