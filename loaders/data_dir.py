@@ -62,10 +62,21 @@ def unpack_mask(bits, height, width):
     return flat.reshape(*bits.shape[:-1], height, width).astype(bool)
 
 
+@contextlib.contextmanager
+def writing(path):
+    """atomic_path, with the file named in what goes wrong (a full disk)."""
+    try:
+        with atomic_path(path) as temporary:
+            yield temporary
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def write_array(path, array):
     """Write a .npy file atomically. (numpy's own writer loses the reason, such as a full disk, of a failed write.)"""
     array = np.ascontiguousarray(array)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with writing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data)
 
@@ -73,7 +84,7 @@ def write_array(path, array):
 def write_image(path, image):
     """Write uint8 (H, W, 3) RGB or (H, W) as PNG, atomically."""
     encoded = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1]
-    with atomic_path(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_bytes(encoded.data)
 
 
@@ -134,7 +145,7 @@ class DataDir:
 
     def save_manifest(self):
         """Write the manifest atomically."""
-        with atomic_path(self.path / "manifest.json") as temporary:
+        with writing(self.path / "manifest.json") as temporary:
             temporary.write_text(json.dumps(self.manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
     # The video

@@ -164,6 +164,7 @@ def run_stages(data, estimator, appearance, device, cycle_threshold, keep_direct
         chain_flow(data, reader, todo["chain"], keep_direct, bar)
     if "counts" not in data.manifest["finished"]:
         count_valid(data, bar)
+    reader.open_arrays.clear()  # open files would keep their disk space
     if chained and not keep_direct:
         data.remove("flow")
         data.remove("valid_direct")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import preprocess.flow
 from loaders.data_dir import DataDir, encode_flow
 from preprocess import build, driver
 from preprocess.__main__ import main, make_parser
@@ -242,6 +243,18 @@ def test_dino_weights_load_from_a_local_file(tmp_path):
             make_appearance("dino", dino_weights=tmp_path / name)
 
 
+def test_raft_features_as_appearance(tmp_path):
+    from networks.raft import RAFT
+
+    torch.manual_seed(0)
+    torch.save(RAFT(small=True).state_dict(), tmp_path / "raft.pth")
+    appearance = make_appearance("raft", raft_weights=tmp_path / "raft.pth")
+    assert appearance(np.zeros((64, 83, 3), np.uint8)).shape == (8, 11, 128)
+    assert appearance.description["weights"] == "raft.pth"
+    with pytest.raises(UserError, match="--appearance colour: expected census, raft or dino"):
+        make_appearance("colour")
+
+
 def test_the_cache_computes_again_only_what_does_not_fit():
     computed = []
     cache = BoundedCache(lambda i: computed.append(i) or np.zeros(100, np.uint8), max_bytes=300)
@@ -353,11 +366,11 @@ def test_a_full_disk_is_one_line_and_nothing_false_is_left(tmp_path, monkeypatch
         Image.fromarray(frame).save(tmp_path / f"in/{number}.png")
     arguments = [str(tmp_path / "in"), "--data_dir", str(tmp_path / "out"), "--flow", "dis", "--device", "cpu"]
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 12, OSError(28, "No space left on device", "flow/00001.npy"))
+        interrupt_after(patch, 12, OSError(28, "No space left on device"))
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
     assert stopped.value.code == 2
-    assert "the disk is full" in capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"the disk is full while writing .*\.npy", capsys.readouterr().err.splitlines()[-1])
     assert not list(tmp_path.rglob("*.tmp*"))
     main(arguments)
     DataDir.open(tmp_path / "out")
@@ -412,6 +425,24 @@ def test_deleted_direct_flow_is_estimated_again_when_a_later_stage_needs_it(tmp_
     make(tmp_path, estimator, quiet=False, cycle_threshold=2.0)
     assert estimator.asked == list(range(NUM_FRAMES))
     assert "direct flow was deleted" in capsys.readouterr().out
+
+
+def test_a_continued_auto_does_not_choose_anew(tmp_path, monkeypatch):
+    def attempt(chosen, **options):
+        asked = []
+
+        def make_estimator(name, weights, iterations, device, image_size, num_pairs):
+            asked.append((name, image_size))
+            return preprocess.flow.DisFlow() if chosen == "dis" else MovingFlow()
+
+        monkeypatch.setattr(preprocess.flow, "make_estimator", make_estimator)
+        build(moving_clip(), tmp_path / chosen, flow="auto", quiet=True, device="cpu", **options)
+        return asked
+
+    assert attempt("dis") == attempt("true") == [("auto", SIZE)]
+    assert attempt("dis", cycle_threshold=2.0) == []  # DIS again, without measuring RAFT
+    assert attempt("true", cycle_threshold=2.0) == [("auto", None)]  # the same weights, without measuring
+    assert attempt("dis", iterations=9) == [("auto", SIZE)]  # asked for something else: choose anew
 
 
 def test_another_video_is_refused_unless_it_may_replace_the_first(tmp_path):
