@@ -96,7 +96,7 @@ def read_image(path, grey=False):
     except FileNotFoundError:
         image = None
     if image is None:
-        raise UserError(f"{path}: missing or not a readable image; run preprocessing again with --overwrite")
+        raise UserError(f"{path}: missing or not a readable image; delete the data directory and preprocess again")
     return image if grey else np.ascontiguousarray(image[..., ::-1])
 
 
@@ -144,9 +144,10 @@ class DataDir:
         return data
 
     def save_manifest(self):
-        """Write the manifest atomically."""
+        """Write the manifest atomically, one line for each of its entries."""
+        lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.manifest.items())
         with writing(self.path / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(self.manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
     # The video
 
@@ -226,7 +227,7 @@ class DataDir:
             raise UserError(f"{self._file(folder, i)}: missing ({hint})") from None
         except (ValueError, EOFError) as error:
             raise UserError(
-                f"{self._file(folder, i)}: damaged ({error}); run preprocessing again with --overwrite"
+                f"{self._file(folder, i)}: damaged ({error}); delete it and run preprocessing again"
             ) from None
 
     def write(self, folder, i, array):

@@ -162,7 +162,7 @@ def run_stages(data, estimator, appearance, device, cycle_threshold, keep_direct
     filter_flow(data, reader, todo["filter"], cycle_threshold, bar)
     if chained:
         chain_flow(data, reader, todo["chain"], keep_direct, bar)
-    if "counts" not in data.manifest["finished"]:
+    if "counts" not in data.manifest["finished"] or not all(data.has("counts", i) for i in range(data.num_frames)):
         count_valid(data, bar)
     reader.open_arrays.clear()  # open files would keep their disk space
     if chained and not keep_direct:

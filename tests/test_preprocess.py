@@ -427,6 +427,15 @@ def test_deleted_direct_flow_is_estimated_again_when_a_later_stage_needs_it(tmp_
     assert "direct flow was deleted" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("folder", ["flow_chained", "valid", "counts"])
+def test_a_deleted_file_is_made_again(tmp_path, folder):
+    make(tmp_path)
+    before = files_of(tmp_path)
+    (tmp_path / folder / "00001.npy").unlink()
+    make(tmp_path)
+    assert files_of(tmp_path) == before
+
+
 def test_a_continued_auto_does_not_choose_anew(tmp_path, monkeypatch):
     def attempt(chosen, **options):
         asked = []
