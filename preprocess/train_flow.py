@@ -266,7 +266,7 @@ def train(args, device):
     height, width = args.size
     held_out = held_out_scenes(height, width, 8, device)
     textures = Textures(args, device)
-    validated = saved = time.monotonic()
+    validated = saved = logged = time.monotonic()
     with util.StopSignal() as stop, contextlib.closing(writer):
         while progress_of(counters, args) < 1 and stop.received is None:
             start, progress = time.monotonic(), progress_of(counters, args)
@@ -279,27 +279,31 @@ def train(args, device):
             if counters["step"] % args.log_every == 0:
                 if not loss.isfinite():
                     raise util.UserError(f"step {counters['step']}: the loss is {loss}; lower --lr")
-                log(writer, counters, progress, loss, error, norm, args, time.monotonic() - start)
+                rate, logged = args.log_every / (time.monotonic() - logged), time.monotonic()
+                log(writer, counters, progress, loss, error, norm, args, rate)
             if time.monotonic() - validated > 60 * args.validate_minutes:
                 validate(model, held_out, args, device, writer, counters)
                 validated = time.monotonic()
             if time.monotonic() - saved > 60 * args.save_minutes:
                 save_state(state, model, optimizer, generator, counters)
                 saved = time.monotonic()
+        if stop.received is None:
+            validate(model, held_out, args, device, writer, counters)
         save_state(state, model, optimizer, generator, counters)
-        validate(model, held_out, args, device, writer, counters)
-    best = args.out / "best.pth"
-    print(f"{'stopped' if stop.received else 'done'}: {best} sha256 {sha256(best)[:16]}")
+    if stop.received:
+        print(f"stopped by {stop.received} at step {counters['step']}; the same command continues")
+    else:
+        print(f"done: {args.out / 'best.pth'}, sha256 {sha256(args.out / 'best.pth')[:16]}...")
 
 
-def log(writer, counters, progress, loss, error, norm, args, seconds):
+def log(writer, counters, progress, loss, error, norm, args, steps_per_second):
     """Curves, and a line."""
     values = {
         "loss": float(loss),
         "train_end_point_error": float(error),
         "gradient_norm": float(norm),
         "learning_rate": args.lr * one_cycle(progress),
-        "steps_per_second": 1 / seconds,
+        "steps_per_second": steps_per_second,
     }
     for name, value in values.items():
         writer.add_scalar(f"train/{name}", value, counters["step"])
