@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import util
-from loaders.flow_files import flow_to_color, read_flo, write_flo
+from loaders.flow_files import flow_to_color, read_flo, read_kitti_flow, write_flo
 from networks import raft
 from preprocess import flow as flow_module
 from preprocess import raft_weights
@@ -58,6 +58,25 @@ def test_bad_flo_files(tmp_path):
         read_flo(tmp_path / "b.flo")
     with pytest.raises(ValueError, match="expected flow of shape"):
         write_flo(tmp_path / "a.flo", np.zeros((5, 7)))
+
+
+def test_pairs_in_both_layouts(tmp_path):
+    flow = np.random.default_rng(0).integers(-900, 900, (64, 80, 2)) / 64  # what KITTI's steps can hold
+    known = np.random.default_rng(1).random((64, 80)) < 0.5
+    stored = np.concatenate([flow * 64 + 2**15, known[..., None]], axis=-1).astype(np.uint16)
+    for names, folder in ((("frame1.png", "frame2.png"), "kitti"), (("frame10.png", "frame11.png"), "middlebury")):
+        (tmp_path / folder).mkdir()
+        for name, frame in zip(names, moving_frames(2)):
+            cv2.imwrite(str(tmp_path / folder / name), frame[..., ::-1])
+    cv2.imwrite(str(tmp_path / "kitti" / "flow_gt.png"), stored[..., ::-1])
+    write_flo(tmp_path / "middlebury" / "flow10.flo", np.where(known[..., None], flow, 2e9))
+    for folder in ("kitti", "middlebury"):
+        first, second, true_flow, found = flow_module.read_pair(tmp_path / folder)
+        np.testing.assert_array_equal([first, second], moving_frames(2))
+        np.testing.assert_array_equal(found, known)
+        np.testing.assert_array_equal(true_flow[known], flow[known])
+    with pytest.raises(util.UserError, match="16-bit RGB PNG"):
+        read_kitti_flow(tmp_path / "kitti" / "frame1.png")
 
 
 def test_flow_colors():
