@@ -27,6 +27,13 @@ def sample_features(features, pixels, height, width):
     return F.grid_sample(maps, grid[None, None], align_corners=True)[0, :, 0]
 
 
+def features_of_pixels(features, height, width):
+    """Feature map (h, w, C) at every pixel of an H x W image -> (C, H*W)."""
+    if features.shape[:2] == (height, width):
+        return features.float().permute(2, 0, 1).flatten(1)
+    return sample_features(features, pixel_grid(height, width, features.device).flatten(0, 1), height, width)
+
+
 def cosine(features_1, features_2):
     """Cosine similarity (n,) of (C, n) features. (torch's own is 20 times slower along the first dimension.)"""
     norms = (features_1.square().sum(0) * features_2.square().sum(0)).sqrt()
@@ -59,7 +66,7 @@ def filter_pairs(flow, flow_back, features_1, features_2, intervals, cycle_thres
     height, width = flow.shape[-3:-1]
     cycle, occluded = cycle_masks(flow, flow_back, cycle_threshold)
     pixels = pixel_grid(height, width, flow.device)
-    own = sample_features(features_1, pixels.flatten(0, 1), height, width)
+    own = features_of_pixels(features_1, height, width)
     for pair, interval in enumerate(intervals):
         if interval >= APPEARANCE_FROM:
             found = sample_features(features_2[pair], (pixels + flow[pair]).flatten(0, 1), height, width)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from preprocess.chain import appearance_agrees, chain_frame, resize_features
-from preprocess.filter import cycle_masks, filter_frame, filter_pairs, sample_features
+from preprocess.filter import cycle_masks, features_of_pixels, filter_frame, filter_pairs, sample_features
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 CONFORMANCE = Path(os.environ.get("OMNIMOTION_CONFORMANCE", SHARED / "spec/conformance")) / "preprocess.npz"
@@ -123,6 +123,8 @@ def test_features_of_any_resolution_meet_at_the_corners():
     corners = torch.tensor([[0, 0], [20, 0], [0, 10], [20, 10], [10, 5], [21, 0]]).float()
     sampled = sample_features(features, corners, height=11, width=21)
     assert sampled[0].tolist() == pytest.approx([0, 2, 3, 5, 2.5, 1.8], abs=1e-5)  # the last is 1/10 cell outside
+    assert features_of_pixels(features, 2, 3)[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert features_of_pixels(features, 1 + 2, 3)[0].tolist() == pytest.approx([0, 1, 2, 1.5, 2.5, 3.5, 3, 4, 5])
 
 
 class Clip:
