@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 
 from configs.options import MODEL_OPTIONS, OPTIONS
-from networks.model import VideoModel, build_model
+from networks.build import build_model
+from networks.model import VideoModel
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
 from util import UserError, atomic_path
 
 FORMAT, VERSION = "omnimotion-run", 1
 VIDEO_KEYS = ("name", "num_frames", "height", "width", "original_height", "original_width", "fps", "fingerprint")
-OCCLUSION_THRESHOLD = 0.99  # of the paper; runs may carry a calibrated one
+OCCLUSION_THRESHOLD = {"volume": 0.99, "surface": 0.5}  # of the paper; half the margin (networks/surface.py)
 
 
 class Run(NamedTuple):
@@ -104,7 +105,7 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
     model = model_from(state["config"], state["video"]).to(device).eval()
     model.load_state_dict(state["ema"] or state["model"])
     return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"],
-               state.get("occlusion_threshold", OCCLUSION_THRESHOLD))
+               OCCLUSION_THRESHOLD[state["config"]["rendering"]])
 
 
 def _load_reference(state, path, data_dir, device):
@@ -119,4 +120,4 @@ def _load_reference(state, path, data_dir, device):
     video = describe_video(data)
     model = model_from(config, video).to(device).eval()
     model.load_state_dict(convert_reference(state))
-    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD)
+    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD["volume"])

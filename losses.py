@@ -19,6 +19,11 @@ def trimmed_mean(residual, weight, valid, by_weight=False):
     return total / ((weight * keep).sum().clamp(min=1e-8) if by_weight else keep.sum().clamp(min=1))
 
 
+def masked_mean(values, mask):
+    """Mean of values where the mask is set, 0 where it is set nowhere."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
 def flow(predicted, target, weight, valid):
     """L1 in pixels, mean over xy, times the weight (P, n); only where valid (P, n), the largest residual dropped."""
     residual = (predicted - target).abs().mean(-1)
@@ -28,7 +33,7 @@ def flow(predicted, target, weight, valid):
 def robust_flow(predicted, target, weight, valid, scale):
     """Mean of weight * scale * (sqrt(1 + (e / scale)^2) - 1), e the distance: quadratic below `scale` pixels."""
     error = (predicted - target).square().sum(-1) / scale**2
-    return (scale * ((1 + error).sqrt() - 1) * weight * valid).sum() / valid.sum().clamp(min=1)
+    return masked_mean(scale * ((1 + error).sqrt() - 1) * weight, valid)
 
 
 def gradient(predicted, target, valid, weight=None):
@@ -48,8 +53,7 @@ def gradient(predicted, target, valid, weight=None):
 
 def colour(predicted, target, valid):
     """Mean squared error of colours (P, n, 3) where valid (P, n)."""
-    error = (predicted - target).square().mean(-1)
-    return (error * valid).sum() / valid.sum().clamp(min=1)
+    return masked_mean((predicted - target).square().mean(-1), valid)
 
 
 def depth_range(depth, near, far):

@@ -36,3 +36,17 @@ def loss_weights(step, config):
         "smoothness": config.w_smoothness,
         "unit_sphere": config.w_unit_sphere,
     }
+
+
+def surface_loss_weights(step, config):
+    """The same for the surface model (terms.surface_terms)."""
+    return {
+        "flow": config.w_flow,
+        "rgb": ramp(step, 0, config.w_rgb_ramp, config.w_rgb) if config.photometric else 0.0,
+        "smoothness": config.w_smoothness,
+        "depth_range": config.w_depth_range,
+        "depth_same": config.w_depth_same,
+        "depth_front": config.w_depth_front,
+        "depth_behind": config.w_depth_behind,
+        "depth_flatness": config.w_depth_flatness,
+    }

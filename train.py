@@ -15,55 +15,16 @@ import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
 from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import DataDir
-from networks import query, rendering
+from loaders.surface_sampler import SurfaceSampler
+from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
-from schedules import interval, learning_rate_factor, loss_weights
+from ordering import edge_weights, initial_depth
+from schedules import interval, learning_rate_factor, loss_weights, surface_loss_weights
+from terms import surface_terms, volume_terms
 from training import Average, Clock, Curves, Parts, check_finite, make_optimizer, set_learning_rates
-from util import StopSignal, UserError, atomic_path, command, inside_image, pick_device, seed_everything
+from util import StopSignal, UserError, atomic_path, command, pick_device, seed_everything
 
-SMOOTHNESS_SHARE = 4  # the smoothness term looks at the first quarter of the points (paper section 4.4)
 NEAR_FRACTION = 0.2  # of the samples that mask_near makes transparent
-
-
-def loss_terms(model, batch, jitter, near_fraction=0.0):
-    """One batch through the model: loss terms (unweighted), statistics for the curves, flow error (P, n) in pixels."""
-    rays = model.cast(batch.frames_1, batch.pixels_1, jitter, near_fraction)
-    mapped = model.to_frame(rays.canonical, batch.frames_2)
-    weights = rays.weights * rendering.within_depth_range(mapped)
-    pixels_2 = model.to_pixels(rendering.composite(weights, mapped))
-    rgb = rendering.composite(rays.weights, rays.rgb)
-    flow_valid = inside_image(pixels_2, model.height, model.width)
-    rgb_valid = inside_image(batch.pixels_1, model.height, model.width)
-
-    quarter, last = max(1, batch.pixels_1.shape[1] // SMOOTHNESS_SHARE), model.num_frames - 1
-    before = model.to_frame(rays.canonical[:, :quarter], (batch.frames_1 - 1).clamp(min=0))
-    after = model.to_frame(rays.canonical[:, :quarter], (batch.frames_1 + 1).clamp(max=last))
-    has_neighbours = (batch.frames_1 > 0) & (batch.frames_1 < last)
-
-    terms = {
-        "flow": losses.flow(pixels_2, batch.pixels_2, batch.weight, flow_valid),
-        "rgb": losses.colour(rgb, batch.rgb_1, rgb_valid),
-        "rgb_gradient": losses.gradient(rgb, batch.rgb_1, rgb_valid),
-        "flow_gradient": losses.gradient(pixels_2, batch.pixels_2, flow_valid, batch.weight),
-        "depth_range": losses.depth_range(mapped[..., 2], rendering.NEAR, rendering.FAR),
-        "distortion": losses.distortion(rays.depths, weights),
-        "smoothness": losses.smoothness(before, rays.points[:, :quarter], after, has_neighbours),
-        "unit_sphere": losses.unit_sphere(rays.canonical),
-    }
-    error = (pixels_2 - batch.pixels_2).detach().norm(dim=-1)
-    return terms, ray_statistics(batch, rays.weights.detach(), error), error
-
-
-def ray_statistics(batch, weights, error):
-    """Scalars for the curves that are no losses."""
-    used = (batch.weight > 0).float()
-    far = used * ((batch.frames_1 - batch.frames_2).abs() > 1)[:, None]
-    return {
-        "flow_error_px/all": (error * used).sum() / used.sum().clamp(min=1),
-        "flow_error_px/non_adjacent": (error * far).sum() / far.sum().clamp(min=1),
-        "weights/sum": weights.sum(-1).mean(),
-        "weights/max": weights.amax(-1).mean(),
-    }
 
 
 @torch.no_grad()
@@ -112,12 +73,31 @@ def prepare(arguments, config, data, device):
     if arguments.init_from and state is None:
         initial_weights(model, arguments.init_from, device)
     hard = config.sampling == "hard"
-    sampler = Sampler(CorrespondencePool(data, device, config.storage), config.seed, hard, config.count_map,
-                      hard and config.error_map == "online", config.pair_weight, config.swap)
+    surface = config.rendering == "surface"
+    sampler = (SurfaceSampler if surface else Sampler)(
+        CorrespondencePool(data, device, config.storage), config.seed, hard, config.count_map,
+        hard and config.error_map == "online", config.pair_weight, config.swap)
+    if surface and state is None and not arguments.init_from:
+        edges = edge_weights(sampler.pool, config.depth_cell)
+        model.depth.data.copy_(initial_depth(sampler, config.depth_cell, config.depth_margin, edges))
     parts = Parts(model, make_optimizer(model, config), sampler, Average(model, config.ema))
     if state is not None:
         parts.restore(state)
     return parts, state
+
+
+def make_objective(model, sampler, config):
+    """-> objective(batch, nominal step) = terms, statistics, error; and loss_weights(nominal step, config)."""
+    if config.rendering == "surface":
+        edges = [weights.to(model.depth.device) for weights in edge_weights(sampler.pool, config.depth_cell)]
+        return lambda batch, _: surface_terms(model, batch, sampler, edges, config.flow_robust_px), surface_loss_weights
+    terms = torch.compile(volume_terms) if config.compile else volume_terms
+
+    def objective(batch, nominal):
+        jitter = torch.rand(*batch.weight.shape, model.num_samples, device=batch.weight.device)
+        return terms(model, batch, jitter, NEAR_FRACTION if nominal < config.mask_near_steps else 0.0)
+
+    return objective, loss_weights
 
 
 def record(parts, curves, step, clock, config, data, good, out_dir, extra):
@@ -133,7 +113,8 @@ def record(parts, curves, step, clock, config, data, good, out_dir, extra):
                         "rates, set grad_clip, or try another seed")
     rates = {f"learning_rate/{group['name']}": group["lr"] for group in parts.optimizer.param_groups}
     curves.write(step, rows, rates | extra)
-    parts.sampler.publish()
+    if step % config.log_every == 0:  # not where a run happens to end, so that a resumed run sees the same maps
+        parts.sampler.publish()
     return parts.snapshot(step, clock.elapsed, config, data)
 
 
@@ -147,7 +128,7 @@ def train(arguments, config):
         save_config(config, temporary)
     step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
     curves, good = Curves(out_dir, step, config), parts.snapshot(step, clock.elapsed, config, data)
-    forward = torch.compile(loss_terms) if config.compile else loss_terms
+    objective, weights_at = make_objective(model, sampler, config)
 
     with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
         while clock.progress(step) < 1 and stop.received is None:
@@ -156,11 +137,9 @@ def train(arguments, config):
                 sampler.set_error_maps(render_error_maps(model, data))
             max_interval = interval(nominal, config.interval_start, config.interval_every, model.num_frames - 1)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
-            jitter = torch.rand(*batch.weight.shape, model.num_samples, device=device)
-            near_fraction = NEAR_FRACTION if nominal < config.mask_near_steps else 0.0
 
-            terms, statistics, error = forward(model, batch, jitter, near_fraction)
-            loss = losses.total(terms, loss_weights(nominal, config))
+            terms, statistics, error = objective(batch, nominal)
+            loss = losses.total(terms, weights_at(nominal, config))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf, foreach=True)

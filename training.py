@@ -75,9 +75,11 @@ def make_optimizer(model, config):
     codes = list(model.mapping.codes.parameters())
     known = {id(p) for p in codes}
     mapping = [p for p in model.mapping.parameters() if id(p) not in known]
-    groups = [{"params": parameters, "base_lr": rate, "name": name} for name, parameters, rate in (
-        ("code", codes, config.lr_code), ("mapping", mapping, config.lr_mapping),
-        ("field", list(model.field.parameters()), config.lr_field))]
+    rates = {"code": (codes, config.lr_code), "mapping": (mapping, config.lr_mapping),
+             "field": (list(model.field.parameters()), config.lr_field)}
+    if config.rendering == "surface":
+        rates["depth"] = ([model.depth], config.lr_depth)
+    groups = [{"name": name, "params": parameters, "base_lr": rate} for name, (parameters, rate) in rates.items()]
     return torch.optim.Adam(groups, lr=config.lr_mapping, fused=True)
 
 

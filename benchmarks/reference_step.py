@@ -46,7 +46,7 @@ def _affine(direction, points, time):
 
 
 def reference_terms(model, batch, jitter):
-    """Loss terms of a batch, equal to train.loss_terms up to rounding."""
+    """Loss terms of a batch, equal to terms.volume_terms up to rounding."""
     depths = rendering.stratified_depths(jitter)
     points = rendering.ray_points(model.normalise(batch.pixels_1), depths)
     canonical = _map(model.mapping, points, batch.frames_1, True)

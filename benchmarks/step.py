@@ -18,9 +18,9 @@ import losses
 from benchmarks.reference_step import reference_step
 from configs.options import MODEL_OPTIONS, add_options, resolve
 from loaders.correspondences import Batch
-from networks.model import build_model
+from networks.build import build_model
 from schedules import loss_weights
-from train import loss_terms
+from terms import volume_terms
 from training import make_optimizer
 from util import command, pick_device, seed_everything
 
@@ -40,7 +40,7 @@ def random_batch(config, device):
 
 
 def our_step(model, optimizer, batch, jitter, weights):
-    loss = losses.total(loss_terms(model, batch, jitter)[0], weights)
+    loss = losses.total(volume_terms(model, batch, jitter)[0], weights)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -65,6 +65,10 @@ OPTIONS = [
     ),
     *_group(
         "model",
+        ("rendering", str, "volume", ("volume", "surface"), "volume: K samples a ray and density, as published;"
+         " surface: one sample, at a learned depth of its pixel"),
+        ("depth_cell", int, 2, (1, 64), "surface: pixels per cell of the depth maps"),
+        ("depth_margin", float, 0.2, (0.001, 1), "surface: how far hidden points lie behind what hides them"),
         ("mapping", str, "invertible", ("invertible", "separate"), "separate: the paper's 'not invertible' ablation"),
         ("coupling_layers", int, 6, (1, 64), "affine coupling layers of the mapping"),
         ("coupling_width", int, 256, (4, 4096), "hidden width of a coupling layer"),
@@ -104,6 +108,11 @@ OPTIONS = [
         ("w_distortion_start", int, 40_000, (0, 10**8), "step at which that weight leaves 0"),
         ("w_distortion_ramp", int, 20_000, (0, 10**8), "steps over which it then grows"),
         ("w_smoothness", float, 20.0, (0, 1e6), "L1 of 3-D acceleration over three frames"),
+        ("flow_robust_px", float, 1.0, (0.01, 1e3), "surface: the flow loss is quadratic below, linear above"),
+        ("w_depth_same", float, 10.0, (0, 1e6), "surface: visible points lie on the surface of the other frame"),
+        ("w_depth_front", float, 10.0, (0, 1e6), "surface: no point lies in front of what is seen"),
+        ("w_depth_behind", float, 10.0, (0, 1e6), "surface: hidden points lie a margin behind what is seen"),
+        ("w_depth_flatness", float, 10.0, (0, 1e6), "surface: total variation of depth within what moves alike"),
         ("w_unit_sphere", float, 0.0, (0, 1e6), "canonical points outside the unit ball"),
         ("mask_near_steps", int, 0, (0, 10**8), "for so many steps the nearest 20 % of a ray's samples are transparent;"
          " helps when surfaces come out in the wrong order (4000 is usual)"),
@@ -113,6 +122,7 @@ OPTIONS = [
         ("lr_code", float, 1e-3, (0, 1), "learning rate of the frame codes (Adam)"),
         ("lr_mapping", float, 1e-4, (0, 1), "learning rate of the mapping"),
         ("lr_field", float, 3e-4, (0, 1), "learning rate of the canonical field"),
+        ("lr_depth", float, 3e-3, (0, 1), "surface: learning rate of the depth maps"),
         ("lr_schedule", str, "halve", ("halve", "cosine"), "halve every lr_every steps, or warm up and a cosine to 0"),
         ("lr_every", int, 20_000, (1, 10**8), "steps between halvings"),
         ("lr_warmup", int, 0, (0, 10**8), "steps of linear warm-up"),
@@ -134,8 +144,9 @@ OPTIONS = [
     ),
 ]
 BY_NAME = {option.name: option for option in OPTIONS}
-MODEL_OPTIONS = ("mapping", "coupling_layers", "coupling_width", "coupling_hidden", "affine", "zero_init",
-                 "field_width", "field_layers", "field_scale", "num_samples", "amp")
+MODEL_OPTIONS = ("rendering", "depth_cell", "depth_margin", "mapping", "coupling_layers", "coupling_width",
+                 "coupling_hidden", "affine", "zero_init", "field_width", "field_layers", "field_scale", "num_samples",
+                 "amp")
 
 
 def read_preset(path):

@@ -39,16 +39,17 @@ class Batch(NamedTuple):
 
 
 class CorrespondencePool:
-    """All correspondences of one video as tensors: flow[i] int16 (P_i, H*W, 2), bits[i] uint8 (P_i, 2, B)."""
+    """All correspondences of one video as tensors: flow[i] int16 (P_i, H, W, 2), bits[i] uint8 (P_i, 2, B)."""
 
     def __init__(self, data, device, storage="auto"):
         self.height, self.width, self.num_frames = data.height, data.width, data.num_frames
         self.flow_step, self.partners = data.flow_step, [data.partners(i) for i in range(data.num_frames)]
+        self.rows = [{j: row for row, j in enumerate(partners)} for partners in self.partners]
         self.pair_counts = data.pair_counts
         self.storage = self._choose_storage(data, device) if storage == "auto" else storage
         self.device = device if self.storage == "device" else torch.device("cpu")
-        self.flow = [self._load(data.flow_fixed(i)).flatten(1, 2) for i in range(self.num_frames)]
-        self.bits = [self._load(data.valid_bits(i)) for i in range(self.num_frames)]
+        self.flow = self._load([data.flow_fixed(i) for i in range(self.num_frames)])
+        self.bits = self._load([data.valid_bits(i) for i in range(self.num_frames)])
         self.frames = torch.from_numpy(data.frames()).flatten(1, 2).to(self.device)  # (N, H*W, 3) uint8
         self.counts = torch.from_numpy(np.stack([data.count_map(i) for i in range(self.num_frames)]).astype(np.int32))
         self.counts = self.counts.flatten(1).to(self.device)  # (N, H*W)
@@ -60,12 +61,18 @@ class CorrespondencePool:
             return "device" if size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] else "disk"
         return "host" if size < HOST_LIMIT else "disk"
 
-    def _load(self, array):
+    def _load(self, arrays):
+        """One array (P_i, ...) per source frame -> the same as tensors: copies in one block, or the memory maps."""
         if self.storage == "disk":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and so is what is done with it
-                return torch.from_numpy(array)
-        return torch.from_numpy(np.array(array)).to(self.device)
+                return [torch.from_numpy(array) for array in arrays]
+        block = torch.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), device=self.device,
+                            dtype=getattr(torch, arrays[0].dtype.name))
+        parts = list(block.split([len(array) for array in arrays]))
+        for part, array in zip(parts, arrays):
+            part.copy_(torch.from_numpy(np.array(array)))
+        return parts
 
     def masks(self, pairs):
         """[(i, row)] -> cycle, occluded bool (P, H*W)."""
@@ -74,10 +81,20 @@ class CorrespondencePool:
         flat = (bits[..., None] >> shifts & 1).flatten(2)[..., : self.height * self.width].bool()
         return flat[:, 0], flat[:, 1]
 
+    def masks_at(self, pairs, index):
+        """[(i, row)], pixel index (P, n) -> cycle, occluded bool (P, n)."""
+        bits = torch.stack([self.bits[i][row][:, index[p] >> 3] for p, (i, row) in enumerate(pairs)])
+        bits = bits >> (7 - (index & 7)).to(torch.uint8)[:, None] & 1
+        return bits[:, 0].bool(), bits[:, 1].bool()
+
     def flow_at(self, pairs, index):
         """[(i, row)], pixel index (P, n) -> flow (P, n, 2) in pixels."""
-        flow = torch.stack([self.flow[i][row][index[p]] for p, (i, row) in enumerate(pairs)])
+        flow = torch.stack([self.flow[i][row].view(-1, 2)[index[p]] for p, (i, row) in enumerate(pairs)])
         return flow.float() * self.flow_step
+
+    def row(self, i, j):
+        """Row of the pair (i, j) among those of source frame i, or None when it is not stored."""
+        return self.rows[i].get(j)
 
     def colours(self, frames, pixels):
         """Bilinear colours of frames (P,) at pixels (P, n, 2) -> (P, n, 3) in [0, 1]; zeros outside."""

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 from networks import rendering
-from networks.field import CanonicalField
-from networks.mapping import InvertibleMapping, SeparateMappings
 from util import denormalise_pixels, normalise_pixels
 
 
@@ -89,16 +87,3 @@ class VideoModel(nn.Module):
         rays = self.cast(frame_ids, pixels)
         score = rendering.occlusion_score(rays.weights, rays.depths, points[..., 2])
         return Prediction(pixels, points[..., 2], score)
-
-
-def build_model(num_frames, height, width, *, mapping="invertible", coupling_layers=6, coupling_width=256,
-                coupling_hidden=3, affine=True, zero_init=False, field_width=512, field_layers=3, field_scale=256.0,
-                num_samples=32, amp=False):
-    """A VideoModel with the named architecture (the values are documented in configs/options.py)."""
-    if mapping == "invertible":
-        network = InvertibleMapping(num_frames, coupling_layers, coupling_width, coupling_hidden, affine=affine,
-                                    zero_init=zero_init, amp=amp)
-    else:
-        network = SeparateMappings(num_frames, coupling_width, coupling_layers)
-    field = CanonicalField(field_width, field_layers, field_scale, amp)
-    return VideoModel(num_frames, height, width, network, field, num_samples)

@@ -11,10 +11,10 @@ from checkpoints import load_run
 from configs.options import read_preset, resolve
 from loaders.correspondences import Batch
 from networks import rendering
-from networks.model import build_model
+from networks.build import build_model
 from networks.reference import NETWORKS, convert_reference, reference_architecture
 from schedules import loss_weights
-from train import loss_terms
+from terms import volume_terms
 
 LOSS_NAMES = {
     "flow": "loss_flow", "rgb": "loss_rgb", "depth_range": "loss_depth_range", "distortion": "loss_distortion",
@@ -84,7 +84,7 @@ def test_losses(reference, model, step):
     ids_1, weight = reference["in/frame_ids_1"], reference["in/pair_weight"][..., 0]
     batch = Batch(ids_1, reference["in/frame_ids_2"], reference["in/pixels_1"], reference["in/pixels_2"],
                   reference["in/rgb_1"], weight, ids_1, torch.zeros_like(weight, dtype=torch.long))
-    terms, _, _ = loss_terms(model, batch, reference["in/jitter"])
+    terms, _, _ = volume_terms(model, batch, reference["in/jitter"])
     expected = {name: reference[f"out/loss/step_{step:06d}/{key}"] for name, key in LOSS_NAMES.items()}
     for name, value in expected.items():
         same(terms[name].double(), value)

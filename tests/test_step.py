@@ -9,7 +9,7 @@ from benchmarks import step as benchmark
 from benchmarks.reference_step import reference_terms
 from configs.options import resolve
 from schedules import loss_weights
-from train import loss_terms
+from terms import volume_terms
 
 
 def test_same_loss_and_gradients():
@@ -18,7 +18,7 @@ def test_same_loss_and_gradients():
     batch = benchmark.random_batch(config, torch.device("cpu"))
     jitter, weights = torch.rand(4, 12, 8), loss_weights(benchmark.NOMINAL_STEP, config)
     gradients = []
-    for terms in (loss_terms(model, batch, jitter)[0], reference_terms(model, batch, jitter)):
+    for terms in (volume_terms(model, batch, jitter)[0], reference_terms(model, batch, jitter)):
         model.zero_grad()
         losses.total(terms, weights).backward()
         gradients.append([p.grad.clone() for p in model.parameters()])

@@ -16,12 +16,18 @@ import preprocess
 import train
 from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS, read_preset
+from networks import query
 from schedules import interval, learning_rate_factor, loss_weights, ramp
 from util import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--config", str(ROOT / "configs/cpu.txt"), "--coupling_width", "16", "--field_width", "16",
         "--num_samples", "6", "--num_pairs", "8", "--num_points", "16", "--quiet"]
+
+VOLUME_TERMS = ("total", "flow", "rgb", "rgb_gradient", "flow_gradient", "depth_range", "distortion", "smoothness",
+                "unit_sphere")
+SURFACE_TERMS = ("total", "flow", "rgb", "smoothness", "depth_range", "depth_same", "depth_front", "depth_behind",
+                 "depth_flatness")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,10 @@ def assert_equal(a, b):
         assert a == b
 
 
-@pytest.mark.parametrize("error_map", ["online", "render"])
-def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, error_map):
-    options = ["--error_map", error_map, "--error_map_every", 5, "--log_every", 4, "--save_every", 6, "--ema", 0.9,
-               "--fit_schedule", "false"]
+@pytest.mark.parametrize("rendering, error_map", [("surface", "online"), ("volume", "online"), ("volume", "render")])
+def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, rendering, error_map):
+    options = ["--rendering", rendering, "--error_map", error_map, "--error_map_every", 5, "--log_every", 4,
+               "--save_every", 6, "--ema", 0.9, "--fit_schedule", "false"]
     whole = run(data_dir, tmp_path / "whole", *options, "--num_iters", 12)
     run(data_dir, tmp_path / "parts", *options, "--num_iters", 7)
     resumed = run(data_dir, tmp_path / "parts", *options, "--num_iters", 12, "--resume")
@@ -64,16 +70,22 @@ def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, error_map):
         assert_equal(resumed[key], whole[key])
 
 
-def test_it_learns_the_motion(data_dir, tmp_path):
-    run(data_dir, tmp_path / "run", "--num_iters", 250, "--log_every", 25, "--lr_warmup", 5000)
+@pytest.mark.parametrize("rendering, terms", [("volume", VOLUME_TERMS), ("surface", SURFACE_TERMS)])
+def test_it_learns_the_motion(data_dir, tmp_path, rendering, terms):
+    run(data_dir, tmp_path / "run", "--rendering", rendering, "--num_iters", 300, "--log_every", 25)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     errors = [event.value for event in events.Scalars("flow_error_px/all")]
-    assert errors[-1] < 0.5 * errors[0]
+    assert len(errors) == 12
+    scene = make_scene("demo", seed=0, num_frames=6, height=32, width=48)
+    flow, visible = scene.flow(0, 3)
+    found, _ = query.dense_flow(checkpoints.load_run(tmp_path / "run").model, 0, 3)
+    error = (found - torch.from_numpy(flow)).norm(dim=-1)[torch.from_numpy(visible)].mean()
+    still = torch.from_numpy(flow).norm(dim=-1)[torch.from_numpy(visible)].mean()
+    assert error < 0.65 * still, (error, still)
     tags = set(events.Tags()["scalars"])
-    assert {f"loss/{name}" for name in ("total", "flow", "rgb", "rgb_gradient", "flow_gradient", "depth_range",
-                                        "distortion", "smoothness", "unit_sphere")} <= tags
+    assert {f"loss/{name}" for name in terms} <= tags
     assert {"learning_rate/mapping", "speed/steps_per_second", "max_interval", "flow_error_px/non_adjacent",
             "weights/max", "gradient_norm"} <= tags
 
@@ -88,7 +100,7 @@ def test_checkpoints_are_pruned_and_the_best_is_kept(data_dir, tmp_path):
 
 
 def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
-    original, calls = train.loss_terms, []
+    original, calls = train.volume_terms, []
 
     def poisoned(*arguments):
         terms, statistics, error = original(*arguments)
@@ -97,9 +109,9 @@ def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatc
             terms["smoothness"] = terms["smoothness"] * float("nan")
         return terms, statistics, error
 
-    monkeypatch.setattr(train, "loss_terms", poisoned)
+    monkeypatch.setattr(train, "volume_terms", poisoned)
     with pytest.raises(UserError, match=r"step 5: non-finite .*loss/smoothness"):
-        run(data_dir, tmp_path / "run", "--num_iters", 20, "--log_every", 4)
+        run(data_dir, tmp_path / "run", "--rendering", "volume", "--num_iters", 20, "--log_every", 4)
     saved = checkpoints.read(checkpoints.newest(tmp_path / "run"))
     assert saved["step"] == 4
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
@@ -127,7 +139,8 @@ def test_time_limit_ends_the_schedule(data_dir, tmp_path):
 
 def test_init_from_another_run(data_dir, tmp_path):
     run(data_dir, tmp_path / "first", "--num_iters", 3)
-    second = run(data_dir, tmp_path / "second", "--num_iters", 1, "--lr_code", 0, "--lr_mapping", 0, "--lr_field", 0,
+    frozen = [x for name in ("code", "mapping", "field", "depth") for x in (f"--lr_{name}", 0)]
+    second = run(data_dir, tmp_path / "second", "--num_iters", 1, *frozen,
                  "--init_from", checkpoints.newest(tmp_path / "first"))
     assert_equal(second["model"], checkpoints.read(checkpoints.newest(tmp_path / "first"))["model"])
     with pytest.raises(UserError, match="does not fit"):
@@ -137,7 +150,7 @@ def test_init_from_another_run(data_dir, tmp_path):
 @pytest.mark.parametrize("options", [["--mapping", "separate"], ["--affine", "true"], ["--photometric", "false"],
                                      ["--sampling", "uniform"], ["--mask_near_steps", "50000"], ["--num_samples", "3"]])
 def test_ablations_run(data_dir, tmp_path, options):
-    state = run(data_dir, tmp_path / "run", *options, "--num_iters", 2)
+    state = run(data_dir, tmp_path / "run", "--rendering", "volume", *options, "--num_iters", 2)
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 

@@ -1,0 +1,89 @@
+"""Batches for the surface model: any pixel of a frame, with what the flow says about it, reliable or not.
+
+Where the volume's sampler draws reliable correspondences only, surfaces also learn from pixels without one: a point
+that the model puts at a pixel where the backward flow leads elsewhere must lie behind what is seen there.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from loaders.correspondences import Sampler
+
+HIDDEN_PX, VISIBLE_PX = 3.0, 1.5  # backward flow that misses the start by more / less than this is evidence
+
+
+class SurfaceBatch(NamedTuple):
+    """frames_1, frames_2 (P,) long; pixels_1, pixels_2 (P, n, 2); rgb_1 (P, n, 3); weight (P, n), 0 where unreliable.
+
+    covisible, hidden (P, n) bool: cycle-consistent, and occluded in frame 2 though the flow is reliable.
+    source_frames (P,), source_cells (P, n): where in the error maps; backward: [(frame_2, row) or None].
+    """
+
+    frames_1: torch.Tensor
+    frames_2: torch.Tensor
+    pixels_1: torch.Tensor
+    pixels_2: torch.Tensor
+    rgb_1: torch.Tensor
+    weight: torch.Tensor
+    covisible: torch.Tensor
+    hidden: torch.Tensor
+    source_frames: torch.Tensor
+    source_cells: torch.Tensor
+    backward: list
+
+    def to(self, device):
+        tensors = (t.to(device, non_blocking=True) if isinstance(t, torch.Tensor) else t for t in self)
+        return SurfaceBatch(*tensors)
+
+
+class SurfaceSampler(Sampler):
+    """Frames as the volume's sampler chooses them; pixels half by the frame's error map, half uniform."""
+
+    def sample(self, num_pairs, num_points, max_interval):
+        pool = self.pool
+        pairs, distance = self._choose_pairs(num_pairs, max_interval)
+        sources = torch.tensor([i for i, _, _ in pairs], device=pool.device)
+        targets = torch.tensor([j for _, _, j in pairs], device=pool.device)
+        index = self._draw_pixels(sources, num_points)
+        pixels_1 = torch.stack([index % pool.width, index // pool.width], dim=-1).float()
+        rows = [(i, row) for i, row, _ in pairs]
+        pixels_2 = pixels_1 + pool.flow_at(rows, index)
+        covisible, hidden = pool.masks_at(rows, index)
+        backward = [None if pool.row(j, i) is None else (j, pool.row(j, i)) for i, _, j in pairs]
+        rgb_1, weight = pool.colours(sources, pixels_1), (covisible | hidden).float()
+        return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1, weight, covisible, hidden, sources,
+                            self.cell_of_pixel[index], backward)
+
+    def _draw_pixels(self, sources, count):
+        """(P,) frames -> pixel index (P, count): half uniform, half by the error maps once there are some."""
+        pool, shape = self.pool, (len(sources), count)
+        uniform = torch.randint(pool.height * pool.width, shape, generator=self.generator, device=pool.device)
+        if not self.hard or self.error_maps is None:
+            return uniform
+        cumulative = self.error_maps[sources].double().add_(1e-9).cumsum(-1)  # 1e-9: where all errors are 0
+        place = torch.rand(shape, generator=self.generator, dtype=torch.float64, device=pool.device)
+        cells = torch.searchsorted(cumulative, place * cumulative[:, -1:], right=True)
+        cells = cells.clamp(max=cumulative.shape[1] - 1)
+        inner = torch.randint(self.cell**2, shape, generator=self.generator, device=pool.device)
+        x = (cells % self.grid[1] * self.cell + inner % self.cell).clamp(max=pool.width - 1)
+        y = (cells // self.grid[1] * self.cell + inner // self.cell).clamp(max=pool.height - 1)
+        half = torch.arange(count, device=pool.device) < count // 2
+        return torch.where(half, y * pool.width + x, uniform)
+
+    def evidence(self, batch, pixels):
+        """What the frames show where the model puts the points: pixels (P, n, 2) in frames 2 -> hidden, visible (P, n).
+
+        The reliable backward flow of the pixel there leads elsewhere (another surface is seen), or back to the start.
+        """
+        pool = self.pool
+        pixels = pixels.detach().to(pool.device)
+        x, y = pixels[..., 0].round(), pixels[..., 1].round()
+        inside = (x >= 0) & (x < pool.width) & (y >= 0) & (y < pool.height)
+        index = (y.clamp(0, pool.height - 1) * pool.width + x.clamp(0, pool.width - 1)).long()
+        stored = torch.tensor([pair is not None for pair in batch.backward], device=pool.device)
+        rows = [pair or (0, 0) for pair in batch.backward]
+        miss = (pixels + pool.flow_at(rows, index) - batch.pixels_1.to(pool.device)).norm(dim=-1)
+        reliable = pool.masks_at(rows, index)[0] & inside & stored[:, None]
+        device = batch.pixels_1.device
+        return (reliable & (miss > HIDDEN_PX)).to(device), (reliable & (miss < VISIBLE_PX)).to(device)

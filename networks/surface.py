@@ -1,0 +1,60 @@
+"""The one-sample limit of the volume: every ray has a single sample, at a learned depth of its pixel.
+
+The mapping and the colour field are the volume's; a depth map per frame replaces density. What a frame sees is what
+its depth map says, so a point is hidden in a frame where it lies behind that frame's depth map. This costs 1/K of the
+volume and sharpens quickly; what it cannot do is keep several hypotheses along a ray, so it wants a first guess of the
+order of surfaces (loaders/ordering.py) and terms that keep that order (terms.py).
+"""
+
+import torch
+from torch import nn
+
+from networks.model import Prediction, Rays, VideoModel
+
+MIDDLE = 1.0  # depth of the start, half way between NEAR and FAR
+
+
+class SurfaceModel(VideoModel):
+    """VideoModel with one sample a ray; depth (N, h, w), one value per cell of `cell` pixels, bilinear between."""
+
+    def __init__(self, num_frames, height, width, mapping, field, cell=2, margin=0.2):
+        super().__init__(num_frames, height, width, mapping, field, num_samples=1)
+        self.cell, self.margin = cell, margin
+        self.depth = nn.Parameter(torch.full((num_frames, *grid_size(height, width, cell)), MIDDLE))
+
+    def surface_depth(self, frame_ids, pixels):
+        """Depth of the visible surface of frames (F,) at pixels (F, n, 2) -> (F, n); the border's value outside."""
+        return sample_grid(self.depth, frame_ids, pixels / self.cell)
+
+    def cast(self, frame_ids, pixels, jitter=None, near_fraction=0.0):
+        depths = self.surface_depth(frame_ids, pixels)[..., None]
+        points = torch.cat([self.normalise(pixels), depths], dim=-1)[..., None, :]
+        canonical = self.to_canonical(points, frame_ids)
+        rgb, _ = self.field(canonical)
+        return Rays(depths, points, canonical, rgb, torch.ones_like(depths))
+
+    def describe(self, frame_ids, points):
+        pixels = self.to_pixels(points)
+        behind = points[..., 2] - self.surface_depth(frame_ids, pixels)
+        # 0.5 at half the margin that training leaves between a surface and what it hides
+        score = torch.sigmoid((behind - self.margin / 2) / (self.margin / 8))
+        return Prediction(pixels, points[..., 2], score)
+
+
+def grid_size(height, width, cell):
+    """Cells of `cell` pixels, with a value at both borders."""
+    return -(-(height - 1) // cell) + 1, -(-(width - 1) // cell) + 1
+
+
+def sample_grid(grids, ids, positions):
+    """Bilinear values of grids (N, h, w)[ids (F,)] at positions (F, n, 2), in cells, clamped to the grid -> (F, n)."""
+    _, height, width = grids.shape
+    x, y = positions[..., 0].clamp(0, width - 1), positions[..., 1].clamp(0, height - 1)
+    left, top = x.floor().clamp(max=max(width - 2, 0)), y.floor().clamp(max=max(height - 2, 0))
+    wx, wy = x - left, y - top
+    index = (ids[:, None] * height + top.long()) * width + left.long()
+    right, below = int(width > 1), width * int(height > 1)
+    flat = grids.flatten()
+    upper = flat[index] * (1 - wx) + flat[index + right] * wx
+    lower = flat[index + below] * (1 - wx) + flat[index + below + right] * wx
+    return upper * (1 - wy) + lower * wy
