@@ -217,7 +217,7 @@ def random_scenes(textures, batch, num_layers, height, width, max_motion, genera
     index = chance.integer(len(textures))
     camouflaged = chance.happens(0.05)  # drawn with the background's texture
     index = torch.where(camouflaged, index[:, :1], index)
-    turn, zoom = chance.uniform(0, 2 * math.pi), chance.log_uniform(0.5, 1.6) / TEXTURE_SIDE
+    turn, zoom = chance.uniform(0, 2 * math.pi), chance.log_uniform(0.25, 1.6) / TEXTURE_SIDE
     cos, sin = zoom * turn.cos(), zoom * turn.sin()
     rows = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], dim=-2)
     texture_map = torch.cat([rows, chance.uniform(0, 1, 2, 1)], dim=-1)

@@ -6,7 +6,7 @@
 
 The recipe is RAFT's: L1 on every iteration's flow, weighted 0.8^(iterations left); AdamW; one cycle of the learning
 rate; gradients clipped at 1. What deviates: both directions of a pair are trained on, with each image encoded once;
-motion and iterations grow; progress may be measured by the clock (--minutes).
+sizes vary, motion and iterations grow; progress may be measured by the clock (--minutes).
 Conventions: progress is in [0, 1]; images are (B, 3, H, W) in [0, 1]; flow (B, 2, H, W) in pixels.
 """
 
@@ -64,6 +64,16 @@ def motion_limit(progress, width, warm_motion):
     return width / 16 * (16 / 3) ** share
 
 
+def size_and_batch(size, batch, scales, step):
+    """(height, width, scenes) of a step: `size` times the step's scale, with fewer scenes where they are larger.
+
+    Trained at one size only, the network fails at others: of the coarse levels it knows little but the outside (0).
+    """
+    scale = scales[step % len(scales)]
+    height, width = (max(raft.MIN_SIDE, round(side * scale / raft.STRIDE) * raft.STRIDE) for side in size)
+    return height, width, max(1, round(batch / scale**2))
+
+
 def iterations_at(progress, most, fewest=3):
     """RAFT iterations in training: few at first, where they teach as much and cost less."""
     return min(most, round(fewest + (most - fewest) * progress * 4 / 3))
@@ -85,6 +95,17 @@ def held_out_scenes(height, width, count, device, seed=HELD_OUT_SEED):
                     kept[name].append([part[:, b : b + 1] for part in pairs])
     join = lambda scenes: flow_scenes.Pairs(*(torch.cat(part, dim=1) for part in zip(*scenes)))  # noqa: E731
     return {name: join(scenes) for name, scenes in kept.items()}
+
+
+def held_out_sizes(size, largest_scale, device):
+    """{class at size: Pairs}: held-out scenes of the base size and of the largest one."""
+    height, width, _ = size_and_batch(size, 1, [largest_scale], 0)
+    sizes = {"": (*size, 8)} | ({f"_{width}x{height}": (height, width, 4)} if largest_scale > 1 else {})
+    return {
+        name + label: pairs
+        for label, (height, width, count) in sizes.items()
+        for name, pairs in held_out_scenes(height, width, count, device).items()
+    }
 
 
 @torch.no_grad()
@@ -263,15 +284,15 @@ def train(args, device):
     elif args.init_from:
         model.load_state_dict(load_raft(args.init_from)[0].state_dict())
     writer = SummaryWriter(args.out)
-    height, width = args.size
-    held_out = held_out_scenes(height, width, 8, device)
+    held_out = held_out_sizes(args.size, max(args.scales), device)
     textures = Textures(args, device)
     validated = saved = logged = time.monotonic()
     with util.StopSignal() as stop, contextlib.closing(writer):
         while progress_of(counters, args) < 1 and stop.received is None:
             start, progress = time.monotonic(), progress_of(counters, args)
+            height, width, scenes = size_and_batch(args.size, args.batch, args.scales, counters["step"])
             limit, bank = motion_limit(progress, width, args.warm_motion), textures.at(counters["step"])
-            pairs = flow_scenes.make_pairs(bank, args.batch, height, width, limit, generator, args.layers)
+            pairs = flow_scenes.make_pairs(bank, scenes, height, width, limit, generator, args.layers)
             optimizer.param_groups[0]["lr"] = args.lr * one_cycle(progress)
             loss, error, norm = train_step(model, optimizer, pairs, iterations_at(progress, args.iters), args)
             counters["step"] += 1
@@ -325,7 +346,8 @@ def parse_arguments(arguments=None):
     add("--images", type=Path, nargs="*", default=[], metavar="DIR", help="image folders: half of the textures then")
     add("--pairs", type=Path, metavar="DIR", help="Middlebury or KITTI pairs to validate on (never trained on)")
     add("--size", type=int, nargs=2, default=(96, 128), metavar=("H", "W"), help="of the scenes; multiples of 8")
-    add("--batch", type=int, default=4, help="scenes a step; each gives two pairs, forward and back")
+    add("--scales", type=float, nargs="+", default=(1, 1.5, 1, 2, 1, 1.5, 3), help="of --size, step by step in turn")
+    add("--batch", type=int, default=4, help="scenes a step at scale 1; each gives two pairs, forward and back")
     add("--iters", type=int, default=8, help="RAFT iterations at the end of training (3 at its start)")
     add("--layers", type=int, default=6, help="of a scene, the background included")
     add("--lr", type=float, default=4e-4, help="maximum learning rate")
@@ -351,6 +373,8 @@ def check_arguments(args):
         raise util.UserError("expected --minutes or --num_steps: how long to train")
     if min(args.size) < raft.MIN_SIDE or any(side % raft.STRIDE for side in args.size):
         raise util.UserError(f"--size {args.size[0]} {args.size[1]}: expected multiples of 8 from {raft.MIN_SIDE}")
+    if min(args.scales) <= 0 or args.batch < 1:
+        raise util.UserError(f"--scales {args.scales}, --batch {args.batch}: expected positive numbers")
     if not 0 <= args.seed < HELD_OUT_SEED:
         raise util.UserError(f"--seed {args.seed}: expected 0 to {HELD_OUT_SEED - 1}")
     if args.textures < 8:

@@ -35,6 +35,12 @@ def test_schedules_at_their_ends():
     assert [train_flow.iterations_at(progress, 8) for progress in (0, 0.3, 0.75, 1)] == [3, 5, 8, 8]
 
 
+def test_larger_scenes_are_fewer():
+    sizes = [train_flow.size_and_batch((96, 128), 4, (1, 1.5, 3), step) for step in range(4)]
+    assert sizes == [(96, 128, 4), (144, 192, 2), (288, 384, 1), (96, 128, 4)]
+    assert train_flow.size_and_batch((64, 64), 1, (0.5, 1.3), 1) == (80, 80, 1)
+
+
 def test_sequence_loss_by_hand():
     flow = torch.zeros(2, 1, 2, 8, 8)
     flow[0, 0, 0, 0, 0] = 100  # longer than the image: left out
