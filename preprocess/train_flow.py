@@ -6,7 +6,7 @@
 
 The recipe is RAFT's: L1 on every iteration's flow, weighted 0.8^(iterations left); AdamW; one cycle of the learning
 rate; gradients clipped at 1. What deviates: both directions of a pair are trained on, with each image encoded once;
-sizes vary, motion and iterations grow; progress may be measured by the clock (--minutes).
+sizes vary, motion and iterations grow; --power; progress may be measured by the clock (--minutes).
 Conventions: progress is in [0, 1]; images are (B, 3, H, W) in [0, 1]; flow (B, 2, H, W) in pixels.
 """
 
@@ -27,6 +27,7 @@ from preprocess import flow_scenes
 from preprocess.flow import RaftFlow, end_point_error, read_image, read_pair
 from preprocess.raft_weights import load_raft, sha256
 
+SUSPENDED = 30.0  # seconds: what a step takes beyond this, the process was suspended, and is not counted
 HELD_OUT_SEED = 2**31  # validation's chance; training uses --seed, which is smaller
 # Validation scenes by their mean motion, as a share of the image's width.
 MOTION_CLASSES = {"small": (0, 0.02), "medium": (0.02, 0.08), "large": (0.08, 1)}
@@ -43,11 +44,17 @@ def both_directions(model, images, iterations):
     return [model.upsample(*update).unflatten(0, (2, -1)) for update in updates]
 
 
-def sequence_loss(predictions, flow, gamma):
-    """Mean L1 (pixels) of each iteration's flow (2, B, 2, H, W), the last one counting most. Flow longer than the image
-    is left out: it leaves the image whatever its start."""
+def sequence_loss(predictions, flow, gamma, power=1.0):
+    """Mean L1 (pixels) of each iteration's flow (2, B, 2, H, W), the last one counting most.
+
+    Flow longer than the image is left out: it leaves the image whatever its start. power below 1 turns a pixel's
+    difference d into (d + 0.01)^power, so that what cannot be matched does not drown small errors (as PWC-Net's q).
+    """
     usable = flow.norm(dim=2, keepdim=True) < max(flow.shape[-2:])
-    losses = [((prediction - flow).abs() * usable).mean() for prediction in predictions]
+    differences = [(prediction - flow).abs() * usable for prediction in predictions]
+    if power < 1:
+        differences = [(difference + 0.01) ** power for difference in differences]
+    losses = [difference.mean() for difference in differences]
     return sum(gamma ** (len(losses) - 1 - k) * loss for k, loss in enumerate(losses))
 
 
@@ -242,7 +249,7 @@ def train_step(model, optimizer, pairs, iterations, args):
     """One update; returns (loss, mean end-point error of the last iteration, norm of the gradient), tensors."""
     with autocast(pairs.images.device, args.precision):
         predictions = both_directions(model, pairs.images, iterations)
-    loss = sequence_loss(predictions, pairs.flow, args.gamma)
+    loss = sequence_loss(predictions, pairs.flow, args.gamma, args.power)
     optimizer.zero_grad()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
@@ -296,7 +303,7 @@ def train(args, device):
             optimizer.param_groups[0]["lr"] = args.lr * one_cycle(progress)
             loss, error, norm = train_step(model, optimizer, pairs, iterations_at(progress, args.iters), args)
             counters["step"] += 1
-            counters["seconds"] += time.monotonic() - start
+            counters["seconds"] += min(time.monotonic() - start, SUSPENDED)
             if counters["step"] % args.log_every == 0:
                 if not loss.isfinite():
                     raise util.UserError(f"step {counters['step']}: the loss is {loss}; lower --lr")
@@ -353,6 +360,7 @@ def parse_arguments(arguments=None):
     add("--lr", type=float, default=4e-4, help="maximum learning rate")
     add("--weight_decay", type=float, default=1e-5, help="AdamW's")
     add("--gamma", type=float, default=0.8, help="an iteration's weight in the loss, against the next one's")
+    add("--power", type=float, default=1.0, help="of a pixel's difference in the loss; below 1 small errors count more")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
     add("--warm_motion", type=float, default=0.3, help="share of training in which motion grows to width / 3")
     add("--textures", type=int, default=96, help="textures at hand, from 8")
@@ -373,6 +381,8 @@ def check_arguments(args):
         raise util.UserError("expected --minutes or --num_steps: how long to train")
     if min(args.size) < raft.MIN_SIDE or any(side % raft.STRIDE for side in args.size):
         raise util.UserError(f"--size {args.size[0]} {args.size[1]}: expected multiples of 8 from {raft.MIN_SIDE}")
+    if not 0 < args.power <= 1:
+        raise util.UserError(f"--power {args.power}: expected above 0, at most 1")
     if min(args.scales) <= 0 or args.batch < 1:
         raise util.UserError(f"--scales {args.scales}, --batch {args.batch}: expected positive numbers")
     if not 0 <= args.seed < HELD_OUT_SEED:

@@ -47,6 +47,8 @@ def test_sequence_loss_by_hand():
     predictions = [flow + 3, flow + 1]
     left_out = 1 - 1 / 128
     assert float(train_flow.sequence_loss(predictions, flow, 0.8)) == pytest.approx((0.8 * 3 + 1) * left_out)
+    still = torch.zeros(2, 1, 2, 8, 8)
+    assert float(train_flow.sequence_loss([still + 3.99], still, 0.8, 0.5)) == pytest.approx(2)
 
 
 def test_both_directions_are_the_two_pairs():
