@@ -13,6 +13,8 @@ import shutil
 import sys
 import time
 
+import torch
+
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
 from preprocess.features import make_appearance
