@@ -24,7 +24,7 @@ from preprocess.train_flow import held_out_scenes
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 GAPS = (1, 4, 12)
-HELD_OUT_SIZE, HELD_OUT_COUNT, CLIP_SEED = (192, 256), 12, 100
+HELD_OUT_SIZE, HELD_OUT_COUNT, CLIP_SEED = (192, 256), 8, 100
 PAIRS = ("middlebury_RubberWhale", "middlebury_Urban3", "middlebury_Venus", "kitti_example")
 
 

@@ -6,7 +6,7 @@
 
 The recipe is RAFT's: L1 on every iteration's flow, weighted 0.8^(iterations left); AdamW; one cycle of the learning
 rate; gradients clipped at 1. What deviates: both directions of a pair are trained on, with each image encoded once;
-sizes vary, motion and iterations grow; --power; progress may be measured by the clock (--minutes).
+sizes vary, motion and iterations grow; some steps start warm; --power; progress may be measured by the clock (--minutes).
 Conventions: progress is in [0, 1]; images are (B, 3, H, W) in [0, 1]; flow (B, 2, H, W) in pixels.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 import util
@@ -36,11 +37,14 @@ MOTION_CLASSES = {"small": (0, 0.02), "medium": (0.02, 0.08), "large": (0.08, 1)
 # ---- what is optimised -----------------------------------------------------------------------------------------------
 
 
-def both_directions(model, images, iterations):
-    """images (2, B, 3, H, W) -> flow (2, B, 2, H, W) after each iteration: [0] from images[0] to [1], [1] back."""
+def both_directions(model, images, iterations, start=None):
+    """images (2, B, 3, H, W) -> flow (2, B, 2, H, W) after each iteration: [0] from images[0] to [1], [1] back.
+
+    start: low-resolution flow (2 B, 2, h, w) to begin with, by default zero.
+    """
     flat = images.flatten(0, 1) * 2 - 1
     features = model.features(flat)
-    updates = model.updates(features, features.roll(images.shape[1], 0), *model.context(flat), iterations)
+    updates = model.updates(features, features.roll(images.shape[1], 0), *model.context(flat), iterations, start)
     return [model.upsample(*update).unflatten(0, (2, -1)) for update in updates]
 
 
@@ -56,6 +60,16 @@ def sequence_loss(predictions, flow, gamma, power=1.0):
         differences = [(difference + 0.01) ** power for difference in differences]
     losses = [difference.mean() for difference in differences]
     return sum(gamma ** (len(losses) - 1 - k) * loss for k, loss in enumerate(losses))
+
+
+def earlier_flow(flow, generator):
+    """A start (2 B, 2, h, w) as a walk over a video gives it: a share of flow (2, B, 2, H, W), with large soft errors."""
+    cells = F.avg_pool2d(flow.flatten(0, 1), raft.STRIDE) / raft.STRIDE
+    chance = flow_scenes.Chance(generator, len(cells))
+    share = chance.uniform(0, 1.1)[:, None, None, None]
+    error = F.interpolate(chance.normal(2, 3, 4), size=cells.shape[-2:], mode="bilinear", align_corners=True)
+    length = cells.norm(dim=1).mean(dim=(1, 2)) * chance.uniform(0, 1) ** 2
+    return share * cells + error * length[:, None, None, None]
 
 
 def one_cycle(progress, warm_up=0.05):
@@ -245,10 +259,10 @@ def autocast(device, precision):
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def train_step(model, optimizer, pairs, iterations, args):
+def train_step(model, optimizer, pairs, iterations, start, args):
     """One update; returns (loss, mean end-point error of the last iteration, norm of the gradient), tensors."""
     with autocast(pairs.images.device, args.precision):
-        predictions = both_directions(model, pairs.images, iterations)
+        predictions = both_directions(model, pairs.images, iterations, start)
     loss = sequence_loss(predictions, pairs.flow, args.gamma, args.power)
     optimizer.zero_grad()
     loss.backward()
@@ -296,14 +310,16 @@ def train(args, device):
     validated = saved = logged = time.monotonic()
     with util.StopSignal() as stop, contextlib.closing(writer):
         while progress_of(counters, args) < 1 and stop.received is None:
-            start, progress = time.monotonic(), progress_of(counters, args)
+            began, progress = time.monotonic(), progress_of(counters, args)
             height, width, scenes = size_and_batch(args.size, args.batch, args.scales, counters["step"])
             limit, bank = motion_limit(progress, width, args.warm_motion), textures.at(counters["step"])
             pairs = flow_scenes.make_pairs(bank, scenes, height, width, limit, generator, args.layers)
+            started = torch.rand((), generator=generator, device=device) < args.warm_start
+            start = earlier_flow(pairs.flow, generator) if started else None
             optimizer.param_groups[0]["lr"] = args.lr * one_cycle(progress)
-            loss, error, norm = train_step(model, optimizer, pairs, iterations_at(progress, args.iters), args)
+            loss, error, norm = train_step(model, optimizer, pairs, iterations_at(progress, args.iters), start, args)
             counters["step"] += 1
-            counters["seconds"] += min(time.monotonic() - start, SUSPENDED)
+            counters["seconds"] += min(time.monotonic() - began, SUSPENDED)
             if counters["step"] % args.log_every == 0:
                 if not loss.isfinite():
                     raise util.UserError(f"step {counters['step']}: the loss is {loss}; lower --lr")
@@ -363,6 +379,7 @@ def parse_arguments(arguments=None):
     add("--power", type=float, default=1.0, help="of a pixel's difference in the loss; below 1 small errors count more")
     add("--clip", type=float, default=1.0, help="largest norm of the gradient")
     add("--warm_motion", type=float, default=0.3, help="share of training in which motion grows to width / 3")
+    add("--warm_start", type=float, default=0.3, help="share of the steps that begin near the true flow, as in a walk")
     add("--textures", type=int, default=96, help="textures at hand, from 8")
     add("--fresh_every", type=int, default=100, help="steps between renewals of 8 textures")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions")

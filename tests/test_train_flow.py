@@ -63,6 +63,15 @@ def test_both_directions_are_the_two_pairs():
                 torch.testing.assert_close(together[iteration][k], alone[iteration], atol=1e-4, rtol=1e-4)
 
 
+def test_warm_starts_are_shares_of_the_flow_with_soft_errors():
+    flow = torch.tensor([16.0, -8.0])[:, None, None].expand(2, 50, 2, 64, 72)
+    start = train_flow.earlier_flow(flow, torch.Generator().manual_seed(0))
+    assert start.shape == (100, 2, 8, 9)
+    share = start.mean(dim=(2, 3)) / torch.tensor([2.0, -1.0])
+    assert 0.3 < share.mean() < 0.8 and share.std() > 0.2
+    assert start.std(dim=(2, 3)).max() > 0.5
+
+
 def test_interrupted_training_continues_to_the_bit(tmp_path, tiny, monkeypatch):
     whole = run(tmp_path / "whole", "--num_steps", "4")
     steps, train_step = [], train_flow.train_step
@@ -103,7 +112,7 @@ def test_a_fixed_pair_can_be_learned(tiny):
     pairs = flow_scenes.make_pairs(textures, 1, 64, 64, 6, torch.Generator().manual_seed(2), 2)
     model = raft.RAFT(small=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    errors = [float(train_flow.train_step(model, optimizer, pairs, 3, args)[1]) for _ in range(40)]
+    errors = [float(train_flow.train_step(model, optimizer, pairs, 3, None, args)[1]) for _ in range(40)]
     assert min(errors[-5:]) < 0.5 * float(pairs.flow.norm(dim=2).mean())
 
 
