@@ -6,7 +6,7 @@
 
 The recipe is RAFT's: L1 on every iteration's flow, weighted 0.8^(iterations left); AdamW; one cycle of the learning
 rate; gradients clipped at 1. What deviates: both directions of a pair are trained on, with each image encoded once;
-sizes vary, motion and iterations grow; some steps start warm; --power; progress may be measured by the clock (--minutes).
+sizes vary, motion and iterations grow; some steps start warm (--warm_start); --power; progress may be by the clock.
 Conventions: progress is in [0, 1]; images are (B, 3, H, W) in [0, 1]; flow (B, 2, H, W) in pixels.
 """
 
@@ -63,7 +63,7 @@ def sequence_loss(predictions, flow, gamma, power=1.0):
 
 
 def earlier_flow(flow, generator):
-    """A start (2 B, 2, h, w) as a walk over a video gives it: a share of flow (2, B, 2, H, W), with large soft errors."""
+    """A start (2 B, 2, h, w) as a walk over a video gives it: a share of flow (2, B, 2, H, W), with soft errors."""
     cells = F.avg_pool2d(flow.flatten(0, 1), raft.STRIDE) / raft.STRIDE
     chance = flow_scenes.Chance(generator, len(cells))
     share = chance.uniform(0, 1.1)[:, None, None, None]
