@@ -31,9 +31,12 @@ def flow(predicted, target, weight, valid):
 
 
 def robust_flow(predicted, target, weight, valid, scale):
-    """Mean of weight * scale * (sqrt(1 + (e / scale)^2) - 1), e the distance: quadratic below `scale` pixels."""
-    error = (predicted - target).square().sum(-1) / scale**2
-    return masked_mean(scale * ((1 + error).sqrt() - 1) * weight, valid)
+    """Cauchy loss of the distance e: weight * scale^2 * log(1 + (e / scale)^2) / 2, mean where valid.
+
+    Its pull fades as scale^2 / e, so a wrong flow is outvoted by the right ones around it, in space and time.
+    """
+    squared = (predicted - target).square().sum(-1)
+    return masked_mean(scale**2 / 2 * torch.log1p(squared / scale**2) * weight, valid)
 
 
 def gradient(predicted, target, valid, weight=None):

@@ -3,7 +3,8 @@
 Where a pixel of frame i has no consistent flow to frame j, but what is seen at its landing place is seen in both, that
 surface hides the pixel and lies in front of it. Where the flow is consistent, both pixels show one surface, at one
 depth. Depth maps that obey both minimise a convex function of the maps (absolute differences and hinges), so a few
-hundred steps of Adam find the order without being caught in a wrong one, which training from a flat start is.
+hundred steps of Adam find the order without being caught in a wrong one, which training from a flat start is. Where
+there is none, what moves against the camera is put in front: separating it helps the mapping even if that is wrong.
 """
 
 import torch
@@ -12,23 +13,41 @@ from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
 
 PAIRS, POINTS, LONGEST = 64, 256, 4  # pairs and points a step; frames apart: near enough for the flow to be right
-FLATNESS = 1.0  # weight of the total variation against the evidence
-CENTRING = 0.0005  # weight of the pull to the middle: keeps what nothing orders where it starts
+FLATNESS = 5.0  # weight of the total variation against the evidence
+PRIOR = 0.05  # weight of the pull to the prior: decides where nothing else does
+MOVING_PX = 2.0  # what moves by so much against the camera is taken, at first, to lie in front
+FIT_STEPS = 8  # reweighted least squares; converges in a few
 
 
-def edge_weights(pool, cell):
-    """How alike neighbouring cells move, in (0, 1]: across (N, h, w - 1) and down (N, h - 1, w); 0.37 at 1 px."""
+def grid_flow(pool, cell):
+    """Flow to the next frame (of the last: to the one before) at the cells' corners -> (N, h, w, 2) pixels."""
     height, width = grid_size(pool.height, pool.width, cell)
     y = (torch.arange(height, device=pool.device) * cell).clamp(max=pool.height - 1)
     x = (torch.arange(width, device=pool.device) * cell).clamp(max=pool.width - 1)
     index = (y[:, None] * pool.width + x).flatten()
-    across, down = [], []
-    for i in range(pool.num_frames):
-        row = pool.row(i, i + 1 if i + 1 < pool.num_frames else i - 1)
-        flow = pool.flow_at([(i, row)], index[None]).view(height, width, 2)
-        across.append(torch.exp(-(flow[:, 1:] - flow[:, :-1]).norm(dim=-1)))
-        down.append(torch.exp(-(flow[1:] - flow[:-1]).norm(dim=-1)))
-    return torch.stack(across), torch.stack(down)
+    pairs = [(i, pool.row(i, i + 1 if i + 1 < pool.num_frames else i - 1)) for i in range(pool.num_frames)]
+    return pool.flow_at(pairs, index.expand(len(pairs), -1)).view(-1, height, width, 2)
+
+
+def edge_weights(pool, cell):
+    """How alike neighbouring cells move, in (0, 1]: across (N, h, w - 1) and down (N, h - 1, w); 0.37 at 1 px."""
+    flow = grid_flow(pool, cell)
+    across = torch.exp(-(flow[:, :, 1:] - flow[:, :, :-1]).norm(dim=-1))
+    return across, torch.exp(-(flow[:, 1:] - flow[:, :-1]).norm(dim=-1))
+
+
+def camera_residual(flow):
+    """Flow (N, h, w, 2) -> (N, h, w) pixels: distance to the affine motion that explains most of each frame."""
+    frames, height, width, _ = flow.shape
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    basis = torch.stack([torch.ones_like(x), x, y], dim=-1).reshape(-1, 3).to(flow).expand(frames, -1, -1)
+    target, weight = flow.reshape(frames, -1, 2), torch.ones(frames, height * width, 1, device=flow.device)
+    for _ in range(FIT_STEPS):
+        normal = (basis * weight).mT @ basis + 1e-6 * torch.eye(3, device=flow.device)  # 1e-6: one-pixel-wide grids
+        affine = torch.linalg.solve(normal, (basis * weight).mT @ target)
+        residual = (target - basis @ affine).norm(dim=-1, keepdim=True)
+        weight = 1 / (1 + residual.square())  # Cauchy, scale 1 px
+    return residual.reshape(frames, height, width)
 
 
 def total_variation(depth, weights):
@@ -40,9 +59,8 @@ def total_variation(depth, weights):
 
 def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
     """Depth maps (N, h, w) in [NEAR, FAR] that put hidden pixels at least `margin` behind what hides them."""
-    pool = sampler.pool
-    shape = (pool.num_frames, *grid_size(pool.height, pool.width, cell))
-    depth = torch.full(shape, MIDDLE, device=pool.device, requires_grad=True)
+    prior = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / MOVING_PX)
+    depth = prior.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([depth], lr=rate)
     for step in range(steps):
         batch = sampler.sample(PAIRS, POINTS, LONGEST)
@@ -52,7 +70,7 @@ def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
             depth, batch.frames_2, batch.pixels_2 / cell)
         same = (gap.abs() * batch.covisible).sum() / batch.covisible.sum().clamp(min=1)
         order = ((margin - gap).clamp(min=0) * hidden).sum() / hidden.sum().clamp(min=1)
-        loss = same + order + FLATNESS * total_variation(depth, weights) + CENTRING * (depth - MIDDLE).abs().mean()
+        loss = same + order + FLATNESS * total_variation(depth, weights) + PRIOR * (depth - prior).abs().mean()
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

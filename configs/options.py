@@ -108,7 +108,7 @@ OPTIONS = [
         ("w_distortion_start", int, 40_000, (0, 10**8), "step at which that weight leaves 0"),
         ("w_distortion_ramp", int, 20_000, (0, 10**8), "steps over which it then grows"),
         ("w_smoothness", float, 20.0, (0, 1e6), "L1 of 3-D acceleration over three frames"),
-        ("flow_robust_px", float, 1.0, (0.01, 1e3), "surface: the flow loss is quadratic below, linear above"),
+        ("flow_robust_px", float, 1.0, (0.01, 1e3), "surface: flow errors above this pull less the larger they are"),
         ("w_depth_same", float, 10.0, (0, 1e6), "surface: visible points lie on the surface of the other frame"),
         ("w_depth_front", float, 10.0, (0, 1e6), "surface: no point lies in front of what is seen"),
         ("w_depth_behind", float, 10.0, (0, 1e6), "surface: hidden points lie a margin behind what is seen"),

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from util import inside_image
 
 HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
+LARGEST_ERROR = 5.0  # pixels; running error maps count larger ones as this: they are outliers of the flow, mostly
 DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
 
 
@@ -219,7 +220,7 @@ class Sampler:
         to_pool = {"device": self.pool.device, "non_blocking": True}
         cells = batch.source_frames.to(**to_pool)[:, None] * math.prod(self.grid) + batch.source_cells.to(**to_pool)
         weighted = (batch.weight > 0).to(**to_pool).float().flatten()
-        error = error.detach().to(**to_pool).flatten().clamp(max=self.pool.width / 4) * weighted
+        error = error.detach().to(**to_pool).flatten().clamp(max=LARGEST_ERROR) * weighted
         running = self.running.flatten()
         total = torch.zeros_like(running).index_add_(0, cells.flatten(), error)
         number = torch.zeros_like(running).index_add_(0, cells.flatten(), weighted)

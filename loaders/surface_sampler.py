@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from loaders.correspondences import Sampler
+from loaders.correspondences import Sampler, pair_weight
 
 HIDDEN_PX, VISIBLE_PX = 3.0, 1.5  # backward flow that misses the start by more / less than this is evidence
 
@@ -51,7 +51,8 @@ class SurfaceSampler(Sampler):
         pixels_2 = pixels_1 + pool.flow_at(rows, index)
         covisible, hidden = pool.masks_at(rows, index)
         backward = [None if pool.row(j, i) is None else (j, pool.row(j, i)) for i, _, j in pairs]
-        rgb_1, weight = pool.colours(sources, pixels_1), (covisible | hidden).float()
+        weight = torch.from_numpy(pair_weight(distance, max_interval, self.pair_weight)).to(pixels_1)[:, None]
+        rgb_1, weight = pool.colours(sources, pixels_1), weight * (covisible | hidden)
         return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1, weight, covisible, hidden, sources,
                             self.cell_of_pixel[index], backward)
 

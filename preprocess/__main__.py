@@ -111,6 +111,13 @@ def add_filter_options(group):
         "%(default)g)",
     )
     group.add_argument(
+        "--max_direct",
+        type=int,
+        metavar="N",
+        help="trust estimated flow between frames up to N apart; pairs further apart hold what chaining brings there "
+        "(default: 2 for DIS, all for RAFT)",
+    )
+    group.add_argument(
         "--appearance",
         default="census",
         choices=("census", "raft", "dino"),

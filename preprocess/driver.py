@@ -27,12 +27,13 @@ from preprocess.stages import FOLDERS, Reader, chain_flow, count_valid, estimate
 from util import UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
+DIS_MAX_DIRECT = 2  # frames: beyond, DIS follows the background where an object moved, consistently there and back
 
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, max_side=None, fps=None, start=None, end=None,
-    masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD, appearance="census", dino_weights=None,
-    max_interval=None, keep_direct=False, device="auto", overwrite=False, quiet=False,
+    masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD, max_direct=None, appearance="census",
+    dino_weights=None, max_interval=None, keep_direct=False, device="auto", overwrite=False, quiet=False,
 ):  # fmt: skip
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
@@ -41,7 +42,7 @@ def build(
     with the arguments or the input.
     """
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
-    check_options(flow, raft_weights, cycle_threshold, max_interval, iterations)
+    check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations)
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
     with claimed(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
@@ -49,20 +50,23 @@ def build(
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
         estimator = choose_estimator(data, flow, raft_weights, iterations, device, sum(map(len, partners)))
+        if max_direct is None:
+            max_direct = DIS_MAX_DIRECT if estimator.description["method"] == "dis" and chain else data.num_frames
         discard_stale(data, {
             "flow": {**estimator.description, "pairs": rule},
-            "filter": {"cycle_threshold": cycle_threshold, "appearance": descriptor.description},
+            "filter": {"cycle_threshold": cycle_threshold, "max_direct": max_direct,
+                       "appearance": descriptor.description},
             "chain": {"chain": chain},
             "counts": {},
         }, bar)  # fmt: skip
         data.manifest.update(partners=partners, chained=bool(chain))
         data.save_manifest()
-        run_stages(data, estimator, descriptor, device, cycle_threshold, keep_direct, bar)
+        run_stages(data, estimator, descriptor, device, (cycle_threshold, max_direct), keep_direct, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
 
 
-def check_options(flow, raft_weights, cycle_threshold, max_interval, iterations):
+def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations):
     """UserError for what can be known to be wrong before anything is written."""
     if flow == "raft" or raft_weights is not None:
         load_raft(raft_weights or download_large())
@@ -70,8 +74,9 @@ def check_options(flow, raft_weights, cycle_threshold, max_interval, iterations)
         raise UserError(f"--flow {flow}: expected auto, raft or dis")
     if not 0 < cycle_threshold < 1000:
         raise UserError(f"--cycle_th {cycle_threshold:g}: expected pixels above 0 and below 1000")
-    if max_interval is not None and max_interval < 1:
-        raise UserError(f"--max_interval {max_interval}: expected at least 1 frame")
+    for name, value in (("max_interval", max_interval), ("max_direct", max_direct)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: expected at least 1 frame")
     if iterations < 1:
         raise UserError(f"--iters {iterations}: expected at least 1")
 
@@ -152,7 +157,7 @@ def check_free_disk(data, todo, keep_direct):
 # The stages
 
 
-def run_stages(data, estimator, appearance, device, cycle_threshold, keep_direct, bar):
+def run_stages(data, estimator, appearance, device, thresholds, keep_direct, bar):
     """Do what is left of every stage, and clean up."""
     chained = data.chained
     todo = unfinished_frames(data, chained, keep_direct)
@@ -161,7 +166,7 @@ def run_stages(data, estimator, appearance, device, cycle_threshold, keep_direct
         bar.write("flow: done again, as the direct flow was deleted after chaining (--keep_direct would keep it)")
     reader = Reader(data, appearance, device)
     estimate_flow(data, estimator, reader, todo["flow"], device, bar)
-    filter_flow(data, reader, todo["filter"], cycle_threshold, bar)
+    filter_flow(data, reader, todo["filter"], *thresholds, bar)
     if chained:
         chain_flow(data, reader, todo["chain"], keep_direct, bar)
     if "counts" not in data.manifest["finished"] or not all(data.has("counts", i) for i in range(data.num_frames)):

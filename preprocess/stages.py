@@ -110,11 +110,12 @@ def estimate_flow(data, estimator, reader, todo, device, bar):
     finish(data, "flow")
 
 
-def filter_flow(data, reader, todo, cycle_threshold, bar):
-    """Cycle and occluded masks of the direct flow."""
+def filter_flow(data, reader, todo, cycle_threshold, max_direct, bar):
+    """Cycle and occluded masks of the direct flow; empty for frames more than max_direct apart."""
     with bar.pairs("filter", data, todo) as advance:
         for i in todo:
             masks = filtering.filter_frame(i, data.partners(i), reader.flow, reader.features, cycle_threshold)
+            masks[[abs(i - j) > max_direct for j in data.partners(i)]] = False
             data.write("valid_direct", i, pack_mask(masks))
             advance(len(masks))
     finish(data, "filter")

@@ -108,6 +108,14 @@ def test_direct_flow_is_kept_when_asked(tmp_path):
     assert data.valid(0, 4, direct=True)[0].sum() < data.valid(0, 4)[0].sum()
 
 
+def test_direct_flow_of_far_pairs_is_replaced_by_the_chain_when_it_is_not_trusted(tmp_path):
+    consistently_wrong = MovingFlow(wrong=lambda i, j: abs(i - j) >= 3)
+    data = make(tmp_path, consistently_wrong, keep_direct=True, max_direct=2)
+    assert data.valid(0, 2, direct=True)[0].any() and not data.valid(0, 3, direct=True)[0].any()
+    found = data.flow(0, 4)[data.valid(0, 4)[0] & stays_inside(4)]
+    assert len(found) > 50 and np.abs(found - STEP * 4).max() < 0.1
+
+
 def test_frames_far_apart_are_reached_over_frames_without_a_pair(tmp_path):
     data = make(tmp_path, MovingFlow(wrong=lambda i, j: abs(i - j) == 4), max_interval=1)
     assert data.partners(0) == [1, 2, 4]  # keyframes are 0, 2 and 4
@@ -569,5 +577,6 @@ def test_the_manifest_records_what_was_done(tmp_path):
     assert manifest["finished"] == ["frames", "flow", "filter", "chain", "counts"]
     assert manifest["settings"]["flow"]["method"] == "true"
     assert manifest["settings"]["filter"] == {
-        "cycle_threshold": 3.0, "appearance": {"method": "census", "distances": [1, 3, 6], "noise": 16 / 255},
+        "cycle_threshold": 3.0, "max_direct": NUM_FRAMES,
+        "appearance": {"method": "census", "distances": [1, 3, 6], "noise": 16 / 255},
     }  # fmt: skip
