@@ -94,8 +94,10 @@ def parse_arguments(arguments=None):
 @util.command
 def main(arguments=None):
     args = parse_arguments(arguments)
-    tested = estimators(default_weights() if args.raft_weights is None else args.raft_weights, args.iters)
-    command = f"python -m benchmarks.flow_epe --iters {args.iters}"
+    weights = default_weights() if args.raft_weights is None else args.raft_weights
+    tested = estimators(weights, args.iters)
+    named = "" if args.raft_weights is None else f" --raft_weights {' '.join(path.name for path in weights)}"
+    command = f"python -m benchmarks.flow_epe --iters {args.iters}{named}"
     lines = [f"`{command}`, {datetime.date.today()}. Mean end-point error in pixels.", ""]
     if (SHARED / "data" / "flow").is_dir():
         lines += table("pair", PAIRS, {name: pair_errors(estimator) for name, estimator in tested.items()})
