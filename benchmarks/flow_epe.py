@@ -64,7 +64,7 @@ def estimators(weights, iterations):
     found = {}
     for path in weights:
         model, digest = load_raft(path)
-        found[f"RAFT {path.stem}"] = RaftFlow(model, path.name, digest, iterations)
+        found[f"RAFT {path.stem}"] = RaftFlow(model, path.name, digest, iterations, half=False)
     found["DIS medium, finest scale 0 (ours)"] = DisFlow()
     found["DIS preset medium"] = DisFlow(finest_scale=None)
     found["DIS preset fast"] = DisFlow(finest_scale=None, preset="fast")

@@ -72,7 +72,7 @@ class RaftFlow:
     ):
         """scale: how much frames are enlarged for flow, by default as `enlargement` says.
 
-        half: where it is fast, convolve in half precision (moves end-point errors by less than 3 %, either way).
+        half: where it is fast, convolve in half precision (moves end-point errors by a few percent, either way).
         """
         self.model = model.to(device)
         self.device = torch.device(device)
