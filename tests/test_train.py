@@ -226,3 +226,13 @@ def test_every_option_has_a_valid_default_and_a_help():
     for option in OPTIONS:
         assert option.convert(option.default, "default") == option.default
         assert len(option.help) > 10
+
+
+@pytest.mark.parametrize("rendering", ["volume", "surface"])
+def test_two_frames_of_odd_size(tmp_path, rendering):
+    scene = make_scene("demo", seed=1, num_frames=2, height=17, width=23)
+    preprocess.build(scene.video, tmp_path / "data", flow=SceneFlow(scene), quiet=True)
+    run(tmp_path / "data", tmp_path / "run", "--rendering", rendering, "--num_iters", 3)
+    flow, score = query.dense_flow(checkpoints.load_run(tmp_path / "run").model, 1, 0)
+    assert flow.shape == (17, 23, 2) and torch.isfinite(flow).all()
+    assert ((score >= 0) & (score <= 1 + 1e-6)).all()
