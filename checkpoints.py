@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from configs.options import MODEL_OPTIONS, OPTIONS
+from configs.options import BY_NAME, MODEL_OPTIONS, OPTIONS
 from networks.build import build_model
 from networks.model import VideoModel
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
@@ -38,7 +38,7 @@ def describe_video(data):
 
 def model_from(config, video):
     """A fresh VideoModel for a configuration (dict) and a video (dict)."""
-    options = {key: config[key] for key in MODEL_OPTIONS}
+    options = {key: config.get(key, BY_NAME[key].default) for key in MODEL_OPTIONS}  # older runs lack newer options
     return build_model(video["num_frames"], video["height"], video["width"], **options)
 
 

@@ -116,10 +116,10 @@ class FrameAffine(nn.Module):
 class FrameCodes(nn.Module):
     """Time t = (i + 1) / N -> a code per frame, by a small Gabor network: smooth in time."""
 
-    def __init__(self, num_frames, code_width=128, width=256):
+    def __init__(self, num_frames, code_width=128, width=256, scale=256.0):
         super().__init__()
         self.num_frames = num_frames
-        self.net = GaborNet(1, width, code_width, num_layers=2, alpha=4.5)
+        self.net = GaborNet(1, width, code_width, num_layers=2, alpha=4.5, input_scale=scale)
 
     def time(self, frame_ids):
         """(F,) long -> (F, 1) float in (0, 1]."""
@@ -142,9 +142,9 @@ class InvertibleMapping(nn.Module):
     """
 
     def __init__(self, num_frames, num_layers=6, width=256, num_hidden=3, code_width=128, affine=True, zero_init=False,
-                 amp=False):
+                 code_scale=256.0, amp=False):
         super().__init__()
-        self.codes = FrameCodes(num_frames, code_width)
+        self.codes = FrameCodes(num_frames, code_width, scale=code_scale)
         self.layers = nn.ModuleList(
             CouplingLayer(axis, width, num_hidden, code_width, zero_init) for axis in random_axes(num_layers)
         )
@@ -180,9 +180,9 @@ class InvertibleMapping(nn.Module):
 class SeparateMappings(nn.Module):
     """The 'not invertible' ablation: two unrelated MLPs predict the offsets there and back."""
 
-    def __init__(self, num_frames, width=256, num_hidden=6, code_width=128):
+    def __init__(self, num_frames, width=256, num_hidden=6, code_width=128, code_scale=256.0):
         super().__init__()
-        self.codes = FrameCodes(num_frames, code_width)
+        self.codes = FrameCodes(num_frames, code_width, scale=code_scale)
         width_in = AXES + 2 * AXES * NUM_FREQUENCIES + code_width
         self.there = leaky_mlp([width_in] + [width] * num_hidden + [AXES])
         self.back = leaky_mlp([width_in] + [width] * num_hidden + [AXES])
