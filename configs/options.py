@@ -75,6 +75,7 @@ OPTIONS = [
         ("coupling_hidden", int, 3, (1, 16), "hidden layers of a coupling layer"),
         ("affine", bool, True, None, "a 2-D affine map of x and y per frame and depth, before the couplings"),
         ("zero_init", bool, False, None, "start from the identity map (last layers zero) instead of a random one"),
+        ("max_log_scale", float, 8.0, (0.01, 20), "bound of a coupling's log-scale; smaller is safer from explosions"),
         ("code_scale", float, 256.0, (0.1, 4096), "frequency scale of the frames' codes: smaller is smoother in time"),
         ("field_width", int, 512, (4, 4096), "width of the canonical colour and density network"),
         ("field_layers", int, 3, (1, 16), "linear layers of that network (and one more Gabor filter)"),
@@ -146,7 +147,7 @@ OPTIONS = [
 ]
 BY_NAME = {option.name: option for option in OPTIONS}
 MODEL_OPTIONS = ("rendering", "depth_cell", "depth_margin", "mapping", "coupling_layers", "coupling_width",
-                 "coupling_hidden", "affine", "zero_init", "code_scale", "field_width", "field_layers",
+                 "coupling_hidden", "affine", "zero_init", "code_scale", "max_log_scale", "field_width", "field_layers",
                  "field_scale", "num_samples", "amp")
 
 

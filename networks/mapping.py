@@ -28,13 +28,13 @@ class FrameCondition(NamedTuple):
 class CouplingLayer(nn.Module):
     """Changes coordinate `axis` by a scale and shift that depend on the two others and on the frame (RealNVP)."""
 
-    def __init__(self, axis, width, num_hidden, code_width, zero_init):
+    def __init__(self, axis, width, num_hidden, code_width, zero_init, max_log_scale=MAX_LOG_SCALE):
         super().__init__()
         self.register_buffer("axis", torch.tensor(axis))  # saved with the weights; `kept` below is its plain copy
         self.code_projector = leaky_mlp([code_width, code_width, code_width])
         self.projection = nn.Linear(KEPT_WIDTH, width)
         self.mlp = leaky_mlp([code_width + width] + [width] * num_hidden + [2])
-        self.code_width = code_width
+        self.code_width, self.max_log_scale = code_width, max_log_scale
         if zero_init:
             nn.init.zeros_(self.mlp[-1].weight)
             nn.init.zeros_(self.mlp[-1].bias)
@@ -63,7 +63,7 @@ class CouplingLayer(nn.Module):
         hidden = nn.functional.linear(hidden, self.mlp[0].weight[:, self.code_width :])
         hidden = hidden + bias.to(hidden.dtype)
         s, t = full_precision(self.mlp[1:](hidden)).unbind(-1)
-        return s.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), t
+        return s.clamp(-self.max_log_scale, self.max_log_scale), t
 
     def to_canonical(self, points, bias):
         s, t = self.scale_and_shift(points, bias)
@@ -142,11 +142,12 @@ class InvertibleMapping(nn.Module):
     """
 
     def __init__(self, num_frames, num_layers=6, width=256, num_hidden=3, code_width=128, affine=True, zero_init=False,
-                 code_scale=256.0, amp=False):
+                 code_scale=256.0, max_log_scale=MAX_LOG_SCALE, amp=False):
         super().__init__()
         self.codes = FrameCodes(num_frames, code_width, scale=code_scale)
         self.layers = nn.ModuleList(
-            CouplingLayer(axis, width, num_hidden, code_width, zero_init) for axis in random_axes(num_layers)
+            CouplingLayer(axis, width, num_hidden, code_width, zero_init, max_log_scale)
+            for axis in random_axes(num_layers)
         )
         self.affine = FrameAffine(zero_init=zero_init) if affine else None
         self.amp = amp

@@ -119,12 +119,11 @@ def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatc
 
 def test_sigterm_saves_and_exits_cleanly(data_dir, tmp_path):
     command = [sys.executable, "train.py", "--data_dir", data_dir, "--out_dir", tmp_path / "run", *TINY,
-               "--num_iters", "100000", "--log_every", "5"]
+               "--num_iters", "100000", "--save_every", "20"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "run").glob("events*")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(2)
+    deadline = time.monotonic() + 100
+    while not checkpoints.saved_steps(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.1)
     os.kill(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "SIGTERM" in output
