@@ -9,6 +9,7 @@ there is none, what moves against the camera is put in front: separating it help
 
 import torch
 
+from losses import masked_mean
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
 
@@ -68,8 +69,8 @@ def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
         hidden = batch.hidden | (hidden & ~batch.covisible)
         gap = sample_grid(depth, batch.frames_1, batch.pixels_1 / cell) - sample_grid(
             depth, batch.frames_2, batch.pixels_2 / cell)
-        same = (gap.abs() * batch.covisible).sum() / batch.covisible.sum().clamp(min=1)
-        order = ((margin - gap).clamp(min=0) * hidden).sum() / hidden.sum().clamp(min=1)
+        same = masked_mean(gap.abs(), batch.covisible)
+        order = masked_mean((margin - gap).clamp(min=0), hidden)
         loss = same + order + FLATNESS * total_variation(depth, weights) + PRIOR * (depth - prior).abs().mean()
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
