@@ -48,6 +48,8 @@ def parse_arguments(arguments):
     add("--mask_stride", type=int, metavar="PX", help="spacing of the points that carry a mask (default: about 5000)")
     add("--cycle_th", type=float, default=CYCLE_THRESHOLD, metavar="PX",
         help="forward-backward error above which a baseline's point is hidden (default: %(default)s)")
+    add("--refine", default="auto", choices=["auto", "on", "off"],
+        help="sharpen a run's tracks with its flow; auto: for surface models (default: auto)")
     add("--occlusion_th", type=float, metavar="T", help="occlusion score above which a run's point is hidden")
     add("--out", metavar="FILE", help="write the results: .md, .csv or .json")
     add("--per_track", action="store_true", help="with --out FILE.json: the figures of every track, too")
@@ -102,7 +104,7 @@ def predictors(options, video):
     runs = []
     for path in options.run:
         located = locate(path, video, "run")
-        predictor = RunTracks(located, None, options.device, options.occlusion_th)
+        predictor = RunTracks(located, None, options.device, options.occlusion_th, refine=options.refine)
         predictor.name = Path(path).name
         runs.append(predictor.run)
         add(predictor, path)

@@ -13,8 +13,8 @@ from losses import masked_mean
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
 
-PAIRS, POINTS, LONGEST = 64, 256, 4  # pairs and points a step; frames apart: near enough for the flow to be right
-FLATNESS = 5.0  # weight of the total variation against the evidence
+PAIRS, POINTS = 64, 256  # a step
+FLATNESS = 1.0  # weight of the total variation against the evidence
 PRIOR = 0.05  # weight of the pull to the prior: decides where nothing else does
 MOVING_PX = 2.0  # what moves by so much against the camera is taken, at first, to lie in front
 FIT_STEPS = 8  # reweighted least squares; converges in a few
@@ -64,9 +64,9 @@ def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
     depth = prior.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([depth], lr=rate)
     for step in range(steps):
-        batch = sampler.sample(PAIRS, POINTS, LONGEST)
+        batch = sampler.sample(PAIRS, POINTS, sampler.pool.num_frames - 1)
         hidden, _ = sampler.evidence(batch, batch.pixels_2)
-        hidden = batch.hidden | (hidden & ~batch.covisible)
+        hidden = hidden & ~batch.covisible
         gap = sample_grid(depth, batch.frames_1, batch.pixels_1 / cell) - sample_grid(
             depth, batch.frames_2, batch.pixels_2 / cell)
         same = masked_mean(gap.abs(), batch.covisible)

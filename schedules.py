@@ -23,6 +23,12 @@ def learning_rate_factor(step, config):
     return warm * 0.5 * (1 + math.cos(math.pi * min(step / config.schedule_iters, 1.0)))
 
 
+def robust_scale(step, config):
+    """Scale of the flow loss in pixels: falls geometrically over the first half, so that far parts find together."""
+    progress = min(2 * step / config.schedule_iters, 1.0)
+    return config.flow_robust_start * (config.flow_robust_px / config.flow_robust_start) ** progress
+
+
 def loss_weights(step, config):
     """Weight of every loss term (paper section 4.4 and the released code) at nominal step `step`."""
     rgb = ramp(step, 0, config.w_rgb_ramp, config.w_rgb) if config.photometric else 0.0

@@ -69,7 +69,7 @@ def surface_terms(model, batch, sampler, edges, robust_px):
     pixels_2 = model.to_pixels(mapped)
     inside = inside_image(pixels_2.detach(), model.height, model.width)
     hidden, visible = sampler.evidence(batch, pixels_2)
-    hidden, visible = (hidden | batch.hidden) & inside, (visible | batch.covisible) & inside
+    hidden, visible = hidden & inside, (visible | batch.covisible) & inside
     gap = mapped[..., 2] - model.surface_depth(batch.frames_2, pixels_2.detach())
     terms = {
         "flow": losses.robust_flow(pixels_2, batch.pixels_2, batch.weight, batch.weight > 0, robust_px),

@@ -108,7 +108,7 @@ def check_against_video(run, args):
 
 
 def write_tracks(run, args, path):
-    tracks = track_queries(run, args.query_points, args.method, args.occlusion_th, args.chunk)
+    tracks = track_queries(run, args.query_points, args.method, args.occlusion_th, args.chunk, args.refine)
     WRITERS[tracks_format(args, path)](path, tracks)
     visible = 1 - tracks.occluded.mean()
     print(f"{path}: {len(args.query_points)} points over {run.model.num_frames} frames, {visible:.0%} visible")

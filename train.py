@@ -19,7 +19,7 @@ from loaders.surface_sampler import SurfaceSampler
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
 from ordering import edge_weights, initial_depth
-from schedules import interval, learning_rate_factor, loss_weights, surface_loss_weights
+from schedules import interval, learning_rate_factor, loss_weights, robust_scale, surface_loss_weights
 from terms import surface_terms, volume_terms
 from training import Average, Clock, Curves, Parts, check_finite, make_optimizer, set_learning_rates
 from util import StopSignal, UserError, atomic_path, command, pick_device, seed_everything
@@ -90,7 +90,11 @@ def make_objective(model, sampler, config):
     """-> objective(batch, nominal step) = terms, statistics, error; and loss_weights(nominal step, config)."""
     if config.rendering == "surface":
         edges = [weights.to(model.depth.device) for weights in edge_weights(sampler.pool, config.depth_cell)]
-        return lambda batch, _: surface_terms(model, batch, sampler, edges, config.flow_robust_px), surface_loss_weights
+
+        def objective(batch, nominal):
+            return surface_terms(model, batch, sampler, edges, robust_scale(nominal, config))
+
+        return objective, surface_loss_weights
     terms = torch.compile(volume_terms) if config.compile else volume_terms
 
     def objective(batch, nominal):

@@ -72,7 +72,7 @@ class Average:
 
 def make_optimizer(model, config):
     """Adam with one group each for frame codes, mapping and field; learning rates are set every step."""
-    codes = list(model.mapping.codes.parameters())
+    codes = list(model.mapping.codes.parameters()) if hasattr(model.mapping, "codes") else []
     known = {id(p) for p in codes}
     mapping = [p for p in model.mapping.parameters() if id(p) not in known]
     rates = {"code": (codes, config.lr_code), "mapping": (mapping, config.lr_mapping),

@@ -154,7 +154,7 @@ def grid_tracks(scene, num_points, mask=None):
 
 def track(scene, queries):
     args = scene.args
-    return track_queries(scene.run, queries, args.method, args.occlusion_th, args.chunk)
+    return track_queries(scene.run, queries, args.method, args.occlusion_th, args.chunk, args.refine)
 
 
 def points_to_draw(scene, mask, num_points):

@@ -65,9 +65,9 @@ def estimators(weights, iterations):
     for path in weights:
         model, digest = load_raft(path)
         found[f"RAFT {path.stem}"] = RaftFlow(model, path.name, digest, iterations, half=False)
-    found["DIS medium, finest scale 0 (ours)"] = DisFlow()
-    found["DIS preset medium"] = DisFlow(finest_scale=None)
-    found["DIS preset fast"] = DisFlow(finest_scale=None, preset="fast")
+    found["DIS (ours)"] = DisFlow()
+    found["DIS preset medium, finest scale 0"] = DisFlow("medium")
+    found["DIS preset fast"] = DisFlow("fast", finest_scale=None)
     return found
 
 

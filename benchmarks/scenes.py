@@ -506,11 +506,12 @@ def random_shapes(rng, radius):
     return [shapes[k] for k in rng.permutation(3)]
 
 
-def crossing_motions(rng, aspect, reach, turn, zoom, bob):
-    """Three paths that meet near the middle of the image: left to right, right to left, and down."""
+def crossing_motions(rng, aspect, reach, turn, zoom, bob, apart=0.0):
+    """Three paths: left to right, right to left, and down. They meet near the middle, the first two `apart` heights."""
     x = reach * aspect / 2
     jitter = rng.uniform(-0.08, 0.08, 6)
-    ends = [((-x, -0.1), (x, 0.06)), ((x, 0.16), (-x, -0.02)), ((-0.25 * x, -0.4 * reach), (0.35 * x, 0.4 * reach))]
+    ends = [((-x, -0.1 - apart / 2), (x, 0.06 - apart / 2)), ((x, 0.16 + apart / 2), (-x, -0.02 + apart / 2)),
+            ((-0.25 * x, -0.4 * reach), (0.35 * x, 0.4 * reach))]
     motions = []
     for k, (start, end) in enumerate(ends):
         start, end = np.add(start, jitter[2 * k]), np.add(end, jitter[2 * k + 1])
@@ -568,8 +569,8 @@ def textureless_objects(rng, _kind, aspect):
 
 
 def demo_objects(rng, _kind, aspect):
-    """Three sprites that rotate, scale and pass behind one another and behind a pole."""
-    motions = crossing_motions(rng, aspect, 0.66, 1.6, 1.2, 0.05)
+    """Three sprites that rotate, scale and pass behind one another and behind a pole, each in part visible always."""
+    motions = crossing_motions(rng, aspect, 0.66, 1.0, 1.15, 0.04, apart=0.4)
     sprites = patterned(rng, motions, 0.2, colours=(0, 1, 2, 4))
     bending = Layer(**{**vars(sprites[1]), "warp": random_warp(rng, 0.2, 0.6)})
     return [sprites[0], bending, sprites[2], pole(rng, 0.12 * aspect, 0.05, 0.04)]

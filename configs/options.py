@@ -69,7 +69,8 @@ OPTIONS = [
          " surface: one sample, at a learned depth of its pixel"),
         ("depth_cell", int, 2, (1, 64), "surface: pixels per cell of the depth maps"),
         ("depth_margin", float, 0.2, (0.001, 1), "surface: how far hidden points lie behind what hides them"),
-        ("mapping", str, "invertible", ("invertible", "separate"), "separate: the paper's 'not invertible' ablation"),
+        ("mapping", str, "invertible", ("invertible", "grid", "separate"), "grid: couplings that look scale and"
+         " shift up in grids; separate: the paper's 'not invertible' ablation"),
         ("coupling_layers", int, 6, (1, 64), "affine coupling layers of the mapping"),
         ("coupling_width", int, 256, (4, 4096), "hidden width of a coupling layer"),
         ("coupling_hidden", int, 3, (1, 16), "hidden layers of a coupling layer"),
@@ -111,6 +112,7 @@ OPTIONS = [
         ("w_distortion_ramp", int, 20_000, (0, 10**8), "steps over which it then grows"),
         ("w_smoothness", float, 20.0, (0, 1e6), "L1 of 3-D acceleration over three frames"),
         ("flow_robust_px", float, 1.0, (0.01, 1e3), "surface: flow errors above this pull less the larger they are"),
+        ("flow_robust_start", float, 20.0, (0.01, 1e3), "surface: the same at the start; it falls over the first half"),
         ("w_depth_same", float, 10.0, (0, 1e6), "surface: visible points lie on the surface of the other frame"),
         ("w_depth_front", float, 10.0, (0, 1e6), "surface: no point lies in front of what is seen"),
         ("w_depth_behind", float, 10.0, (0, 1e6), "surface: hidden points lie a margin behind what is seen"),

@@ -129,12 +129,12 @@ def mark_outside(scores, tracks, video_size):
 class RunTracks:
     """A fitted run, asked for the truth's queries."""
 
-    def __init__(self, path, data_dir=None, device="auto", threshold=None, checkpoint=None):
+    def __init__(self, path, data_dir=None, device="auto", threshold=None, checkpoint=None, refine="auto"):
         import checkpoints
         from util import pick_device
 
         self.name = Path(path).name
-        self.path, self.threshold = path, threshold
+        self.path, self.threshold, self.refine = path, threshold, refine
         self.run = checkpoints.load_run(path, checkpoint=checkpoint, data_dir=data_dir, device=pick_device(device))
         self.video_size = (self.run.video["original_height"], self.run.video["original_width"])
 
@@ -144,7 +144,7 @@ class RunTracks:
 
         check_frames(self.path, self.run.model.num_frames, truth)
         queries = rescale_queries(truth.query_points, truth.video_size, self.video_size)
-        return track_queries(self.run, queries, threshold=self.threshold)
+        return track_queries(self.run, queries, threshold=self.threshold, refine=self.refine)
 
     def predict(self, truth):
         tracks = self.track(truth)

@@ -10,13 +10,14 @@ import torch
 
 from loaders.correspondences import Sampler, pair_weight
 
+WITNESSES, AGREE_PX = 3, 2.0  # third frames that are asked whether a correspondence is right, and how nearly
 HIDDEN_PX, VISIBLE_PX = 3.0, 1.5  # backward flow that misses the start by more / less than this is evidence
 
 
 class SurfaceBatch(NamedTuple):
     """frames_1, frames_2 (P,) long; pixels_1, pixels_2 (P, n, 2); rgb_1 (P, n, 3); weight (P, n), 0 where unreliable.
 
-    covisible, hidden (P, n) bool: cycle-consistent, and occluded in frame 2 though the flow is reliable.
+    covisible (P, n) bool: cycle-consistent.
     source_frames (P,), source_cells (P, n): where in the error maps; backward: [(frame_2, row) or None].
     """
 
@@ -27,7 +28,6 @@ class SurfaceBatch(NamedTuple):
     rgb_1: torch.Tensor
     weight: torch.Tensor
     covisible: torch.Tensor
-    hidden: torch.Tensor
     source_frames: torch.Tensor
     source_cells: torch.Tensor
     backward: list
@@ -49,12 +49,35 @@ class SurfaceSampler(Sampler):
         pixels_1 = torch.stack([index % pool.width, index // pool.width], dim=-1).float()
         rows = [(i, row) for i, row, _ in pairs]
         pixels_2 = pixels_1 + pool.flow_at(rows, index)
-        covisible, hidden = pool.masks_at(rows, index)
+        covisible, _ = pool.masks_at(rows, index)
         backward = [None if pool.row(j, i) is None else (j, pool.row(j, i)) for i, _, j in pairs]
         weight = torch.from_numpy(pair_weight(distance, max_interval, self.pair_weight)).to(pixels_1)[:, None]
-        rgb_1, weight = pool.colours(sources, pixels_1), weight * (covisible | hidden)
-        return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1, weight, covisible, hidden, sources,
+        covisible &= self._confirmed(pairs, index, pixels_1, pixels_2)
+        rgb_1, weight = pool.colours(sources, pixels_1), weight * covisible
+        return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1, weight, covisible, sources,
                             self.cell_of_pixel[index], backward)
+
+    def _partner_probability(self, i, rows):
+        """None: all partners alike, because only far pairs link what was hidden in between."""
+
+    def _confirmed(self, pairs, index, pixels_1, pixels_2):
+        """False (P, n) where third frames contradict the correspondence more often than they confirm it.
+
+        From both of its ends reliable flow leads to a third frame: to one point, if it is right.
+        """
+        pool, score = self.pool, torch.zeros_like(index)
+        x, y = pixels_2.round().unbind(-1)
+        index_2 = (y.clamp(0, pool.height - 1) * pool.width + x.clamp(0, pool.width - 1)).long()
+        for _ in range(WITNESSES):
+            thirds = [self.random.choice(pool.partners[i]) for i, _, _ in pairs]
+            stored = [(pool.row(i, k), pool.row(j, k)) for (i, _, j), k in zip(pairs, thirds)]
+            known = torch.tensor([None not in rows for rows in stored], device=pool.device)[:, None]
+            from_1 = [(i, row or 0) for (i, _, _), (row, _) in zip(pairs, stored)]
+            from_2 = [(j, row or 0) for (_, _, j), (_, row) in zip(pairs, stored)]
+            end_1, end_2 = pixels_1 + pool.flow_at(from_1, index), pixels_2 + pool.flow_at(from_2, index_2)
+            reliable = pool.masks_at(from_1, index)[0] & pool.masks_at(from_2, index_2)[0] & known
+            score += torch.where((end_1 - end_2).norm(dim=-1) < AGREE_PX, 1, -1) * reliable
+        return score >= 0
 
     def _draw_pixels(self, sources, count):
         """(P,) frames -> pixel index (P, count): half uniform, half by the error maps once there are some."""
@@ -78,7 +101,7 @@ class SurfaceSampler(Sampler):
         The reliable backward flow of the pixel there leads elsewhere (another surface is seen), or back to the start.
         """
         pool = self.pool
-        pixels = pixels.detach().to(pool.device)
+        pixels = pixels.detach().nan_to_num().to(pool.device)
         x, y = pixels[..., 0].round(), pixels[..., 1].round()
         inside = (x >= 0) & (x < pool.width) & (y >= 0) & (y < pool.height)
         index = (y.clamp(0, pool.height - 1) * pool.width + x.clamp(0, pool.width - 1)).long()

@@ -1,6 +1,7 @@
 """From named values to a model; what the values mean is documented in configs/options.py."""
 
 from networks.field import CanonicalField
+from networks.grids import GridMapping
 from networks.mapping import InvertibleMapping, SeparateMappings
 from networks.model import VideoModel
 from networks.surface import SurfaceModel
@@ -14,6 +15,8 @@ def build_model(num_frames, height, width, *, rendering="volume", mapping="inver
     if mapping == "invertible":
         network = InvertibleMapping(num_frames, coupling_layers, coupling_width, coupling_hidden, affine=affine,
                                     zero_init=zero_init, code_scale=code_scale, max_log_scale=max_log_scale, amp=amp)
+    elif mapping == "grid":
+        network = GridMapping(num_frames, coupling_layers, max_log_scale)
     else:
         network = SeparateMappings(num_frames, coupling_width, coupling_layers, code_scale=code_scale)
     field = CanonicalField(field_width, field_layers, field_scale, amp)

@@ -49,6 +49,7 @@ def grid_size(height, width, cell):
 def sample_grid(grids, ids, positions):
     """Bilinear values of grids (N, h, w)[ids (F,)] at positions (F, n, 2), in cells, clamped to the grid -> (F, n)."""
     _, height, width = grids.shape
+    positions = positions.nan_to_num()  # NaN has no cell; the loss that made it is reported by the trainer
     x, y = positions[..., 0].clamp(0, width - 1), positions[..., 1].clamp(0, height - 1)
     left, top = x.floor().clamp(max=max(width - 2, 0)), y.floor().clamp(max=max(height - 2, 0))
     wx, wy = x - left, y - top

@@ -20,6 +20,9 @@ def add_run_options(parser):
     group.add_argument("--method", default="max_weight", choices=["max_weight", "composite"],
                        help="where a point goes: with the sample of largest weight on its ray, which keeps motion "
                             "boundaries sharp, or with the weighted mean of all samples; default max_weight")
+    group.add_argument("--refine", default="auto", choices=["auto", "on", "off"],
+                       help="sharpen tracks with the flow of the data directory; auto: for surface models, where that "
+                            "is still there; default auto")
     group.add_argument("--occlusion_th", type=fraction, metavar="T",
                        help="a point is occluded when more than T of its ray is absorbed in front of it, 0 to 1; "
                             "default: what the run says, usually 0.99")

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import refinement
 from networks import query
 from outputs.tracks_file import Tracks
 from util import from_raster, to_raster
 
 
-def track_queries(run, queries, method="max_weight", threshold=None, chunk=None):
+def track_queries(run, queries, method="max_weight", threshold=None, chunk=None, refine="auto"):
     """Track queries (Q, 3) of (t, y, x) through all N frames of a run -> Tracks, with a progress bar.
 
     Args:
         method: 'max_weight' or 'composite', see networks.query.track_points.
         threshold: occluded where the occlusion score exceeds it (default: the run's).
         chunk: rays that are computed at once, which bounds the memory (default: track_points' own).
+        refine: 'on', 'off' or 'auto', see refinement.flow_at_hand.
     A point that left the frame counts as occluded; at its own query a point is exactly there, and visible.
     """
     threshold = run.occlusion_threshold if threshold is None else threshold
@@ -30,8 +32,12 @@ def track_queries(run, queries, method="max_weight", threshold=None, chunk=None)
     with tqdm(total=len(queries) * run.model.num_frames, desc="tracking", unit="position", unit_scale=True) as bar:
         options = {"method": method, "progress": bar.update} | chunk_option(chunk)
         found = query.track_points(run.model, frames, pixels, **options)
-    positions = to_raster(found["pixels"], size, video_size).cpu().numpy()
-    score, depth = found["occlusion_score"].cpu().numpy(), found["depth"].cpu().numpy()
+    tracks, score, depth = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score", "depth"))
+    data = refinement.flow_at_hand(run, refine)
+    if data is not None:
+        with tqdm(total=score.size, desc="refining", unit="position", unit_scale=True) as bar:
+            tracks, score = refinement.refine(data, frames.numpy(), pixels.numpy(), tracks, score, bar.update)
+    positions = to_raster(torch.from_numpy(tracks), size, video_size).numpy()
     occluded = (score > threshold) | ~inside_video(positions, video_size)
     tracks = Tracks(queries, positions, occluded, score, depth, size, video_size, run.video["fps"])
     pin_queries(tracks)

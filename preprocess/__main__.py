@@ -115,7 +115,7 @@ def add_filter_options(group):
         type=int,
         metavar="N",
         help="trust estimated flow between frames up to N apart; pairs further apart hold what chaining brings there "
-        "(default: 2 for DIS, all for RAFT)",
+        "(default: no limit)",
     )
     group.add_argument(
         "--appearance",

@@ -7,7 +7,7 @@ Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 
 import torch
 import torch.nn.functional as F
 
-from preprocess.filter import FEATURE_THRESHOLD, cosine, sample_features, sample_flow
+from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, sample_features, sample_flow
 from util import pixel_grid, sample_at_pixels
 
 COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]
@@ -38,14 +38,17 @@ def appearance_agrees(flow, asked, image_1, image_2, features_1, features_2):
     color_2 = sample_at_pixels(image_2.permute(2, 0, 1)[None], arrived[None])[0]
     alike = (color_2 - image_1[rows, columns]).norm(dim=-1) < COLOR_THRESHOLD
     rows, columns, arrived = rows[alike], columns[alike], arrived[alike]
-    sampled = sample_features(features_2, arrived, height, width)
-    agrees[rows, columns] = cosine(features_1[:, rows, columns], sampled) > FEATURE_THRESHOLD
+    if hasattr(features_2, "aligned"):
+        found = features_at(features_2, pixel_grid(height, width, flow.device) + flow)[:, rows * width + columns]
+    else:
+        found = sample_features(features_2, arrived, height, width)
+    agrees[rows, columns] = cosine(features_1[:, rows, columns], found) > FEATURE_THRESHOLD
     return agrees
 
 
 def resize_features(features, height, width):
     """(h, w, C) -> float32 (C, H, W), bilinear with align_corners=False, as the method has it at this one place."""
-    maps = features.float().permute(2, 0, 1)[None]
+    maps = getattr(features, "map", features).float().permute(2, 0, 1)[None]
     return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0]
 
 

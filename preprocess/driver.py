@@ -27,7 +27,6 @@ from preprocess.stages import FOLDERS, Reader, chain_flow, count_valid, estimate
 from util import UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
-DIS_MAX_DIRECT = 2  # frames: beyond, DIS follows the background where an object moved, consistently there and back
 
 
 def build(
@@ -51,7 +50,7 @@ def build(
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
         estimator = choose_estimator(data, flow, raft_weights, iterations, device, sum(map(len, partners)))
         if max_direct is None:
-            max_direct = DIS_MAX_DIRECT if estimator.description["method"] == "dis" and chain else data.num_frames
+            max_direct = data.num_frames
         discard_stale(data, {
             "flow": {**estimator.description, "pairs": rule},
             "filter": {"cycle_threshold": cycle_threshold, "max_direct": max_direct,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from util import UserError
+from util import UserError, sample_at_pixels
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -47,15 +47,41 @@ class CensusAppearance:
         self.device = torch.device(device)
         self.description = {"method": "census", "distances": list(self.distances), "noise": self.noise}
 
-    @torch.no_grad()
     def __call__(self, frame):
-        image = torch.from_numpy(frame).to(self.device).float() / 255
-        gray = image @ image.new_tensor(LUMINANCE)
+        gray = torch.from_numpy(frame).to(self.device).float() / 255
+        return CensusFrame(self, gray @ gray.new_tensor(LUMINANCE))
+
+    @torch.no_grad()
+    def describe(self, gray):
+        """Luminance (H, W) in [0, 1] -> features (h, w, C)."""
         stride = -(-max(gray.shape) // self.largest_side)
         rows, columns = (
             torch.linspace(0, side - 1, -(-side // stride), device=self.device).round().long() for side in gray.shape
         )
         return census(gray, self.distances, rows, columns, self.noise)
+
+
+class CensusFrame:
+    """A frame's census features, `map` (h, w, C), and those that it has as seen from another frame.
+
+    Seen from there, the neighbours are taken where the flow puts them: turned and zoomed as the surface is. With
+    upright neighbourhoods a fifth of the right flow of fast turning objects passes 8 frames on; so nearly all does.
+    """
+
+    def __init__(self, appearance, gray):
+        self.appearance, self.gray = appearance, gray
+        self.map = half_features(appearance.describe(gray))
+        self.nbytes = self.map.nbytes + gray.nbytes
+
+    def aligned(self, positions):
+        """Features (h, w, C) of another frame's pixels that lie at positions (H, W, 2) of this one."""
+        warped = sample_at_pixels(self.gray[None, None], positions[None], padding="border")[0, ..., 0]
+        return self.appearance.describe(warped)
+
+
+def half_features(features):
+    """Feature map (h, w, C) in half precision, laid out in memory channel by channel, as sampling wants it."""
+    return features.permute(2, 0, 1).half().contiguous().permute(1, 2, 0)
 
 
 def census(gray, distances, rows, columns, noise):

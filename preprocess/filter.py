@@ -28,10 +28,22 @@ def sample_features(features, pixels, height, width):
 
 
 def features_of_pixels(features, height, width):
-    """Feature map (h, w, C) at every pixel of an H x W image -> (C, H*W)."""
+    """Features of a frame, a map (h, w, C) or with one in `.map`, at every pixel of an H x W image -> (C, H*W)."""
+    features = getattr(features, "map", features)
     if features.shape[:2] == (height, width):
         return features.float().permute(2, 0, 1).flatten(1)
     return sample_features(features, pixel_grid(height, width, features.device).flatten(0, 1), height, width)
+
+
+def features_at(features, positions):
+    """Features of a frame at positions (H, W, 2), what another frame's pixels see there -> (C, H*W).
+
+    features: a map (h, w, C), which is sampled, or an object that says itself how it looks from there (.aligned).
+    """
+    height, width = positions.shape[:2]
+    if hasattr(features, "aligned"):
+        return features_of_pixels(features.aligned(positions), height, width)
+    return sample_features(features, positions.flatten(0, 1), height, width)
 
 
 def cosine(features_1, features_2):
@@ -69,7 +81,7 @@ def filter_pairs(flow, flow_back, features_1, features_2, intervals, cycle_thres
     own = features_of_pixels(features_1, height, width)
     for pair, interval in enumerate(intervals):
         if interval >= APPEARANCE_FROM:
-            found = sample_features(features_2[pair], (pixels + flow[pair]).flatten(0, 1), height, width)
+            found = features_at(features_2[pair], pixels + flow[pair])
             cycle[pair] &= cosine(own, found).view(height, width) > FEATURE_THRESHOLD
             occluded[pair] = False
     return cycle, occluded

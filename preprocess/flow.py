@@ -18,6 +18,8 @@ import torch.nn.functional as F
 import util
 from loaders.flow_files import UNKNOWN, flow_to_color, read_flo, read_kitti_flow, write_flo
 from networks import raft
+from preprocess.dis import DisFlow
+from preprocess.pairs import outwards
 from preprocess.raft_weights import SHIPPED, cached_large, download_large, load_raft
 
 # Frames whose long side is shorter than ENLARGE_BELOW are enlarged for RAFT, whose cells are 8 pixels wide, to about
@@ -27,38 +29,6 @@ ENLARGE_BELOW, ENLARGED, MAX_ENLARGEMENT = 320, 384, 4
 FEATURE_CACHE_BYTES = 2**30
 VOLUME_BYTES = 2**30  # correlation volumes held at once
 AUTO_LIMIT_SECONDS = 30 * 60  # `auto` takes RAFT on a CPU up to this estimate
-
-
-class DisFlow:
-    """OpenCV's dense inverse search, on luminance; every pair on its own.
-
-    finest_scale 0 computes the flow at full resolution (None: as the preset says, a half or a quarter).
-    """
-
-    def __init__(self, finest_scale=0, preset="medium", reason=""):
-        presets = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
-        self.dis = cv2.DISOpticalFlow_create(presets[preset])
-        if finest_scale is not None:
-            self.dis.setFinestScale(finest_scale)
-        self.description = {"method": "dis", "preset": preset, "finest_scale": self.dis.getFinestScale()}
-        self.reason = reason
-
-    def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-        self.frames = frames
-
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
-        source = luminance(self.frames[i])
-        flows = np.empty((len(partners), *source.shape, 2), np.float32)
-        for k, j in enumerate(partners):
-            flows[k] = self.dis.calc(source, luminance(self.frames[j]), None)
-        return flows
-
-
-def luminance(frame):
-    """(H, W, 3) uint8 RGB -> (H, W) uint8."""
-    return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
 
 
 class RaftFlow:
@@ -197,12 +167,6 @@ class Walk:
         self.flow = None  # low-resolution flow (1, 2, h, w) to the previous target
 
 
-def outwards(i, partners):
-    """The partners before and after frame i, nearest first: two lists of (place in partners, frame)."""
-    placed = sorted(enumerate(partners), key=lambda step: abs(step[1] - i))
-    return [step for step in placed if step[1] < i], [step for step in placed if step[1] >= i]
-
-
 def padding_for(height, width):
     """(left, right, top, bottom) that make both sides multiples of 8, and long enough for the coarsest level."""
     extra_y, extra_x = (max(-(-side // raft.STRIDE) * raft.STRIDE, raft.MIN_SIDE) - side for side in (height, width))
@@ -283,7 +247,7 @@ def describe(estimator):
     """One line that names an estimator."""
     parts = estimator.description
     if parts["method"] == "dis":
-        return f"DIS (preset {parts['preset']}, finest scale {parts['finest_scale']})"
+        return f"DIS ({parts['mode']}, finest scale {parts['finest_scale']})"
     return f"RAFT {parts['model']} ({parts['weights']}, {parts['iterations']} iterations)"
 
 

@@ -41,7 +41,7 @@ class Reader:
         self.frames = BoundedCache(data.frame, IMAGE_CACHE_BYTES)  # uint8 (H, W, 3)
         self.images = BoundedCache(self.image, IMAGE_CACHE_BYTES)  # float (H, W, 3) in [0, 1]
         self.open_arrays = collections.OrderedDict()  # (folder, frame) -> memory map
-        self.features = BoundedCache(lambda i: half_features(appearance(self.frames[i])))  # (h, w, C)
+        self.features = BoundedCache(lambda i: appearance(self.frames[i]))
 
     def image(self, i):
         return torch.from_numpy(self.frames[i]).to(self.device).float() / 255
@@ -70,11 +70,6 @@ class Reader:
         """Delete source frame i's direct flow; an open file would keep its disk space."""
         self.open_arrays.pop(("flow", i), None)
         self.data.remove("flow", i)
-
-
-def half_features(features):
-    """Feature map (h, w, C) in half precision, laid out in memory channel by channel, as sampling wants it."""
-    return features.permute(2, 0, 1).half().contiguous().permute(1, 2, 0)
 
 
 class FrameList:

@@ -85,7 +85,7 @@ def make_run(folder):
         write_image(folder / f"masks/{i:05d}.png", mask)
     model = SimpleNamespace(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1])
     return SimpleNamespace(
-        model=model, config={}, video=video, data_dir=str(folder), step=1, occlusion_threshold=0.99
+        model=model, config={"rendering": "volume"}, video=video, data_dir=str(folder), step=1, occlusion_threshold=0.99
     ), data
 
 

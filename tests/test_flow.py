@@ -180,7 +180,7 @@ def test_published_end_point_errors():
     model, digest = raft_weights.load_raft(SINTEL)
     venus = flow_module.read_pair(PAIRS / "middlebury_Venus")
     expected = ((flow_module.RaftFlow(model, SINTEL.name, digest, half=False), 0.3846),
-                (flow_module.DisFlow(None, "fast"), 0.5638))  # fmt: skip
+                (flow_module.DisFlow("fast", finest_scale=None), 0.5638))  # fmt: skip
     for estimator, error in expected:
         assert flow_module.end_point_error(estimator, *venus) == pytest.approx(error, rel=0.01)
 

@@ -1,5 +1,7 @@
 """The surface model: its depth maps, the order found in occlusions, and the evidence its batches carry."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -43,10 +45,11 @@ def test_grid_covers_the_image(height, width, cell):
 
 def test_batches_say_what_the_flow_says(scene, sampler):
     batch = sampler.sample(30, 40, 11)
-    cycle, occluded = sampler.pool.masks([(int(i), sampler.pool.row(int(i), int(j)))
-                                          for i, j in zip(batch.frames_1, batch.frames_2)])
-    index = (batch.pixels_1[..., 1] * 64 + batch.pixels_1[..., 0]).long()
-    assert torch.equal(batch.covisible, cycle.gather(1, index)) and torch.equal(batch.hidden, occluded.gather(1, index))
+    cycle, _ = sampler.pool.masks([(int(i), sampler.pool.row(int(i), int(j)))
+                                   for i, j in zip(batch.frames_1, batch.frames_2)])
+    cycle = cycle.gather(1, (batch.pixels_1[..., 1] * 64 + batch.pixels_1[..., 0]).long())
+    assert not (batch.covisible & ~cycle).any() and batch.covisible[cycle].float().mean() > 0.95  # the flow is right
+    assert torch.equal(batch.weight > 0, batch.covisible)
     for p in range(0, 30, 7):
         flow, _ = scene.flow(int(batch.frames_1[p]), int(batch.frames_2[p]))
         x, y = batch.pixels_1[p].long().unbind(-1)
@@ -54,6 +57,49 @@ def test_batches_say_what_the_flow_says(scene, sampler):
         used = batch.covisible[p]
         error = (batch.pixels_2[p] - expected.float())[used].norm(dim=-1)
         assert (error < 0.1).float().mean() > 0.9  # not all: some of the flow is chained
+
+
+class FourFrames:
+    """What SurfaceSampler._confirmed asks of a pool: random flow and masks, 0 and 3 not paired; it notes the thirds."""
+
+    height, width, partners = 5, 6, [[1, 2], [0, 2, 3], [0, 1, 3], [1, 2]]
+
+    def __init__(self):
+        torch.manual_seed(1)
+        self.device = torch.device("cpu")
+        self.flow = 1.5 * torch.randn(4, 4, 30, 2)
+        self.cycle = torch.rand(4, 4, 30) < 0.7
+
+    def row(self, i, j):
+        return self.partners[i].index(j) if j in self.partners[i] else None
+
+    def flow_at(self, rows, index):
+        return torch.stack([self.flow[i, self.partners[i][row]][index[p]] for p, (i, row) in enumerate(rows)])
+
+    def masks_at(self, rows, index):
+        return torch.stack([self.cycle[i, self.partners[i][row]][index[p]] for p, (i, row) in enumerate(rows)]), None
+
+    def choice(self, partners):
+        self.thirds.append(partners[len(self.thirds) * 7 % 5 % len(partners)])
+        return self.thirds[-1]
+
+
+def test_third_frames_confirm_or_contradict_as_in_a_loop():
+    pool, pairs = FourFrames(), [(0, 0, 1), (3, 1, 2), (1, 2, 3), (2, 1, 1), (0, 1, 2)]
+    pool.thirds, index = [], torch.arange(30).expand(5, 30)
+    pixels_1 = torch.stack([index % 6, index // 6], -1).float()
+    pixels_2 = pixels_1 + pool.flow_at([(i, row) for i, row, _ in pairs], index)
+    sampler = SimpleNamespace(pool=pool, random=pool)
+    found = SurfaceSampler._confirmed(sampler, pairs, index, pixels_1, pixels_2)
+    votes = np.zeros((5, 30), int)
+    for witness, (p, n) in ((w, at) for w in range(3) for at in np.ndindex(5, 30)):
+        (i, _, j), k = pairs[p], pool.thirds[5 * witness + p]
+        x, y = (min(max(round(v), 0), most) for v, most in zip(pixels_2[p, n].tolist(), (5, 4)))
+        if k in pool.partners[i] and k in pool.partners[j] and pool.cycle[i, k, n] and pool.cycle[j, k, 6 * y + x]:
+            gap = pixels_1[p, n] + pool.flow[i, k, n] - pixels_2[p, n] - pool.flow[j, k, 6 * y + x]
+            votes[p, n] += 1 if gap.norm() < 2 else -1
+    assert (votes > 0).any() and (votes < 0).any() and (votes == 0).any()
+    assert np.array_equal(found.numpy(), votes >= 0)
 
 
 def test_evidence_at_the_true_landing_place_is_the_true_visibility(scene, sampler):

@@ -17,12 +17,15 @@ import train
 from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS, read_preset
 from networks import query
-from schedules import interval, learning_rate_factor, loss_weights, ramp
+from schedules import interval, learning_rate_factor, loss_weights, ramp, robust_scale
 from util import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--config", str(ROOT / "configs/cpu.txt"), "--coupling_width", "16", "--field_width", "16",
         "--num_samples", "6", "--num_pairs", "8", "--num_points", "16", "--quiet"]
+RENDERING = {"surface": ["--rendering", "surface"],  # and the mapping in grids, of cpu.txt
+             "volume": ["--rendering", "volume", "--mapping", "invertible", "--coupling_hidden", "1",
+                        "--zero_init", "true", "--affine", "false", "--lr_code", "3e-3"]}
 
 VOLUME_TERMS = ("total", "flow", "rgb", "rgb_gradient", "flow_gradient", "depth_range", "distortion", "smoothness",
                 "unit_sphere")
@@ -61,7 +64,7 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("rendering, error_map", [("surface", "online"), ("volume", "online"), ("volume", "render")])
 def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, rendering, error_map):
-    options = ["--rendering", rendering, "--error_map", error_map, "--error_map_every", 5, "--log_every", 4,
+    options = [*RENDERING[rendering], "--error_map", error_map, "--error_map_every", 5, "--log_every", 4,
                "--save_every", 6, "--ema", 0.9, "--fit_schedule", "false"]
     whole = run(data_dir, tmp_path / "whole", *options, "--num_iters", 12)
     run(data_dir, tmp_path / "parts", *options, "--num_iters", 7)
@@ -72,7 +75,7 @@ def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, rendering, error
 
 @pytest.mark.parametrize("rendering, terms", [("volume", VOLUME_TERMS), ("surface", SURFACE_TERMS)])
 def test_it_learns_the_motion(data_dir, tmp_path, rendering, terms):
-    run(data_dir, tmp_path / "run", "--rendering", rendering, "--num_iters", 300, "--log_every", 25)
+    run(data_dir, tmp_path / "run", *RENDERING[rendering], "--num_iters", 300, "--log_every", 25)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
@@ -143,13 +146,15 @@ def test_init_from_another_run(data_dir, tmp_path):
                  "--init_from", checkpoints.newest(tmp_path / "first"))
     assert_equal(second["model"], checkpoints.read(checkpoints.newest(tmp_path / "first"))["model"])
     with pytest.raises(UserError, match="does not fit"):
-        run(data_dir, tmp_path / "third", "--coupling_width", 8, "--init_from", checkpoints.newest(tmp_path / "first"))
+        run(data_dir, tmp_path / "third", "--num_iters", 1, "--coupling_layers", 2,
+            "--init_from", checkpoints.newest(tmp_path / "first"))
 
 
-@pytest.mark.parametrize("options", [["--mapping", "separate"], ["--affine", "true"], ["--photometric", "false"],
-                                     ["--sampling", "uniform"], ["--mask_near_steps", "50000"], ["--num_samples", "3"]])
+@pytest.mark.parametrize("options", [["--mapping", "separate"], ["--mapping", "grid"], ["--affine", "true"],
+                                     ["--photometric", "false"], ["--sampling", "uniform"],
+                                     ["--mask_near_steps", "50000"], ["--num_samples", "3"]])
 def test_ablations_run(data_dir, tmp_path, options):
-    state = run(data_dir, tmp_path / "run", "--rendering", "volume", *options, "--num_iters", 2)
+    state = run(data_dir, tmp_path / "run", *RENDERING["volume"], *options, "--num_iters", 2)
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
@@ -217,6 +222,9 @@ def test_schedules_at_both_ends():
     assert (first["rgb"], first["flow_gradient"], first["distortion"]) == (0, 0, 0)
     assert (last["rgb"], last["flow_gradient"], last["distortion"]) == (10, pytest.approx(0.1), 10)
     assert learning_rate_factor(19_999, config) == 1 and learning_rate_factor(20_000, config) == 0.5
+    config.flow_robust_start, config.flow_robust_px = 18.0, 2.0
+    scales = [robust_scale(step, config) for step in (0, 25_000, 50_000, 100_000, 10**6)]
+    assert scales == pytest.approx([18, 6, 2, 2, 2])
     config.lr_schedule = "cosine"
     assert learning_rate_factor(0, config) == 1 and learning_rate_factor(100_000, config) == pytest.approx(0)
 
@@ -231,7 +239,7 @@ def test_every_option_has_a_valid_default_and_a_help():
 def test_two_frames_of_odd_size(tmp_path, rendering):
     scene = make_scene("demo", seed=1, num_frames=2, height=17, width=23)
     preprocess.build(scene.video, tmp_path / "data", flow=SceneFlow(scene), quiet=True)
-    run(tmp_path / "data", tmp_path / "run", "--rendering", rendering, "--num_iters", 3)
+    run(tmp_path / "data", tmp_path / "run", *RENDERING[rendering], "--num_iters", 3)
     flow, score = query.dense_flow(checkpoints.load_run(tmp_path / "run").model, 1, 0)
     assert flow.shape == (17, 23, 2) and torch.isfinite(flow).all()
     assert ((score >= 0) & (score <= 1 + 1e-6)).all()

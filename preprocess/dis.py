@@ -1,0 +1,218 @@
+"""OpenCV's dense inverse search (DIS), walked over a video so that it also follows objects over many frames.
+
+DIS alone loses an object once it has moved by more than a patch or two and follows the background instead, there and
+back alike. Between adjacent frames it is nearly exact. So the flow i -> j starts from the flow i -> j-1 carried on by
+the adjacent flow j-1 -> j, and DIS only corrects it. Measured on layered scenes: benchmarks/NOTES.md.
+
+Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images float32 luminance.
+"""
+
+import cv2
+import numpy as np
+import torch
+
+from preprocess.features import BoundedCache, CensusAppearance
+from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
+from preprocess.pairs import outwards
+from util import inside_image
+
+DESCENT_STEPS, REFINEMENT_STEPS = 25, 5
+ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
+RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
+SEEN_PX, GAP = 1.5, 7  # pixels: the same for walked flow; window that bridges gaps of the inverse
+SMALL_PX = 1.0  # pixels: smaller corrections are believed even where the flow does not lead back
+SHIFT = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
+ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then averaged over a window
+FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
+
+
+class DisFlow:
+    """Flow estimator (see preprocess.flow). preset: plain DIS, each pair on its own ('fast', 'medium'; no walk)."""
+
+    def __init__(self, preset=None, finest_scale=0, reason=""):
+        presets = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, None: cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
+        self.dis = cv2.DISOpticalFlow_create(presets.get(preset, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+        if finest_scale is not None:
+            self.dis.setFinestScale(finest_scale)
+        self.walks = preset is None
+        if self.walks:
+            self.dis.setGradientDescentIterations(DESCENT_STEPS)
+            self.dis.setVariationalRefinementIterations(REFINEMENT_STEPS)
+        mode = "walking from frame to frame" if self.walks else f"preset {preset}, each pair on its own"
+        self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale()}
+        self.reason = reason
+
+    def load_frames(self, frames):
+        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
+        self.frames, self.size = frames, frames[0].shape[:2]
+        self.factor = 2 if self.walks and max(self.size) < ENLARGE_BELOW else 1
+        self.dis.setPatchStride(2 if self.factor == 2 else 4)
+        appearance = CensusAppearance()
+        self.images = BoundedCache(lambda i: enlarge(luminance(self.frames[i]), self.factor))
+        self.adjacent = BoundedCache(lambda pair: self.adjacent_flow(*pair))
+        self.reliable = BoundedCache(lambda pair: self.returns(*pair))
+        self.features = BoundedCache(lambda i: appearance(self.frames[i]))
+
+    def flow_from(self, i, partners):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+        flows = np.empty((len(partners), *self.size, 2), np.float32)
+        if not self.walks:
+            for k, j in enumerate(partners):
+                flows[k] = self.dis.calc(self.images[i], self.images[j], None)
+            return flows
+        for steps in outwards(i, partners):
+            reached, state = i, (None, None, None)
+            for place, j in steps:
+                state = self.advance(i, reached, j, *state)
+                reached, flows[place] = j, state[0]
+        return flows
+
+    def advance(self, i, reached, j, flow, seen, motion):
+        """Carry the flow i -> reached on to frame j, and correct it there; nothing is reached yet where it is None.
+
+        Returns flow (H, W, 2), seen (H, W): the pixels that look alike in j, and motion (H, W, 2) of the last frame.
+        What is not seen moves on with what is seen around it of the same surface, or as it did before.
+        """
+        step = 1 if j > i else -1
+        for k in range(reached, j, step):
+            following = self.adjacent[k, k + step]
+            if flow is None:
+                flow = motion = following
+                seen = self.looks_alike(i, k + step, flow) & (self.reliable[i, k + step] > 0)
+                continue
+            arrived = pixel_grid(self.size) + flow
+            sure = seen & (sample(self.reliable[k, k + step], arrived) > 0.5)
+            motion = fill(np.where(sure[..., None], sample(following, arrived), motion), flow, sure)
+            flow = flow + motion
+        if abs(j - i) == 1:
+            return flow, seen, motion
+        corrected = self.correct(i, j, flow)
+        alike, back = self.looks_alike(i, j, corrected), self.leads_back(i, j, corrected)
+        small = np.square(corrected - flow).sum(-1) < SMALL_PX**2
+        return np.where((alike & (back | small))[..., None], corrected, flow), alike & back, motion
+
+    def returns(self, i, j):
+        """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
+        flow, back = self.adjacent[i, j], self.adjacent[j, i]
+        missed = flow + sample(back, pixel_grid(self.size) + flow)
+        return (np.square(missed).sum(-1) < RETURN_PX**2).astype(np.float32)
+
+    def adjacent_flow(self, i, j):
+        """DIS from several constant starts, so that small fast objects are found too; the best at each pixel."""
+        shape, shift = self.images[i].shape, SHIFT * max(self.images[i].shape)
+        starts = [np.full((*shape, 2), (x, y), np.float32) for x in (0, -shift, shift) for y in (0, -shift, shift)]
+        flows = [self.dis.calc(self.images[i], self.images[j], start) for start in starts]
+        return reduce_flow(self.best(i, j, flows), self.size)
+
+    def correct(self, i, j, start):
+        """The best, at each pixel, of the start, DIS from there, and DIS after warping frame j by it.
+
+        Warping undoes rotation and zoom, which DIS' patches cannot follow, but tears at the borders of objects.
+        """
+        start = resize(start, self.images[i].shape) * np.float32(self.factor)
+        pixels = pixel_grid(start.shape[:2])
+        from_start = self.dis.calc(self.images[i], self.images[j], start.copy())
+        warped = sample(self.images[j], pixels + start).astype(np.uint8)
+        rest = self.dis.calc(self.images[i], warped, np.zeros_like(start))  # None: the last start, which DIS keeps
+        flows = [start, from_start, rest + sample(start, pixels + rest)]
+        return reduce_flow(self.best(i, j, flows), self.size)
+
+    def leads_back(self, i, j, flow):
+        """bool (H, W): DIS from frame j back to frame i, started at the inverse of the flow, returns to the start."""
+        start = resize(inverse(flow), self.images[i].shape) * np.float32(self.factor)
+        back = self.dis.calc(self.images[j], self.images[i], start.copy())
+        back = reduce_flow(self.best(j, i, [start, back]), self.size)
+        missed = flow + sample(back, pixel_grid(self.size) + flow)
+        return np.square(missed).sum(-1) < SEEN_PX**2
+
+    def best(self, i, j, flows):
+        """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best."""
+        first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
+        pixels, errors = pixel_grid(first.shape), []
+        for flow in flows:
+            error = np.minimum(np.abs(sample(second, pixels + flow) - first), LARGEST_ERROR)
+            errors.append(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)))
+        choice = np.argmin(errors, axis=0)[None, ..., None]
+        return np.take_along_axis(np.stack(flows), choice, axis=0)[0]
+
+    def looks_alike(self, i, j, flow):
+        """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
+        arrived = torch.from_numpy(pixel_grid(self.size) + flow)
+        own = features_of_pixels(self.features[i], *self.size)
+        alike = cosine(own, features_at(self.features[j], arrived)).view(self.size) > FEATURE_THRESHOLD
+        return (alike & inside_image(arrived, *self.size)).numpy()
+
+
+def luminance(frame):
+    """(H, W, 3) uint8 RGB -> (H, W) uint8."""
+    return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+
+
+def enlarge(image, factor):
+    """(H, W) -> (factor * H, factor * W)."""
+    return image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def reduce_flow(flow, size):
+    """Flow of an enlarged frame -> of the frame of `size`, in its pixels."""
+    factors = np.float32([size[1] / flow.shape[1], size[0] / flow.shape[0]])
+    if flow.shape[:2] == tuple(size):
+        return flow
+    return cv2.resize(flow, size[::-1], interpolation=cv2.INTER_AREA) * factors
+
+
+def resize(values, size):
+    """(H, W, C) -> (*size, C), bilinear; C at most 4."""
+    return cv2.resize(values, size[::-1]).reshape(*size, -1)
+
+
+def pixel_grid(size):
+    """(H, W, 2) float32: each pixel's own position."""
+    return np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) for side in size[::-1])), axis=-1)
+
+
+def sample(values, pixels):
+    """values (H, W) or (H, W, 2) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
+    x, y = np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
+    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def inverse(flow):
+    """A rough inverse of flow (H, W, 2): each pixel's flow, reversed, where it lands; spread into the gaps."""
+    (height, width), landed = flow.shape[:2], np.round(pixel_grid(flow.shape[:2]) + flow).astype(int)
+    inside = ((landed >= 0) & (landed < [width, height])).all(-1)
+    back, known = np.zeros_like(flow), np.zeros((height, width), np.float32)
+    x, y = landed[inside].T
+    back[y, x], known[y, x] = -flow[inside], 1
+    near = cv2.blur(back, (GAP, GAP)) / np.maximum(cv2.blur(known, (GAP, GAP)), 1e-6)[..., None]
+    return np.where(known[..., None] > 0, back, near).astype(np.float32)
+
+
+def fill(motion, flow, trusted):
+    """Replace motion (H, W, 2) where it is not trusted (H, W) by that of trusted pixels around, of the same surface.
+
+    What is hidden moves on with the rest of its surface: pixels whose `flow` so far is alike. Works on a coarse grid.
+    """
+    if trusted.all():
+        return motion
+    cell = max(1, round(max(trusted.shape) / FILL_CELLS))
+    known = trusted[::cell, ::cell]
+    coarse_flow, value = flow[::cell, ::cell], np.where(known[..., None], motion[::cell, ::cell], 0)
+    weight = known.astype(np.float32)
+    across, down = (
+        np.exp(-np.square(np.diff(coarse_flow, axis=axis)).sum(-1) / (2 * FILL_PX**2)) for axis in (1, 0)
+    )
+    fixed, mass = value.copy(), weight.copy()  # value is what spreads, times its weight; mass its weight
+    for _ in range(FILL_STEPS):
+        total, share, strongest = value.copy(), mass.copy(), mass.copy()
+        for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
+            for to, source in ((ahead, behind), (behind, ahead)):
+                total[to] += alike[..., None] * value[source]
+                share[to] += alike * mass[source]
+                np.maximum(strongest[to], alike * mass[source], out=strongest[to])
+        mass = np.where(known, 1, strongest).astype(np.float32)
+        mean = total / np.maximum(share, 1e-12)[..., None]
+        value = np.where(known[..., None], fixed, mean * mass[..., None]).astype(np.float32)
+    spread = resize(value / np.maximum(mass, 1e-12)[..., None], trusted.shape)
+    reached = resize(mass[..., None], trusted.shape)[..., 0] > 1e-3
+    return np.where((trusted | ~reached)[..., None], motion, spread).astype(np.float32)

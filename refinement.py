@@ -1,0 +1,138 @@
+"""Sharpen the model's tracks with the flow they were learnt from.
+
+Flow between two frames is exact to a tenth of a pixel where it can be trusted, but loses a point behind the first thing
+that hides it. The model knows where the point is all along, hidden or not, but to a pixel or so only. So each track is
+walked outwards from its query: into every frame from all the frames where it has been seen so far (as Neoral et al.
+chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model deciding between flows that disagree, and
+standing alone where no flow arrives. How many of these flows agree also tells whether the point is seen.
+
+Conventions: Q points, N frames; pixels (x, y) with integer centres at the processed size; numpy arrays.
+"""
+
+import numpy as np
+
+from loaders.data_dir import DataDir
+from util import UserError
+
+AGREE_PX = 2.0  # flow there and back, and flow by different ways, agree to within this
+HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
+MODEL_WEIGHT, MODEL_REACH = 0.5, 10.0  # cost of a pixel away from the model, up to this many pixels
+USUAL_SHARE = 0.4  # a point is seen where this share of the flows that could arrive does, if the model is undecided
+MODEL_SHARE = 0.3  # how far the model's own occlusion score, from 0 to 1, moves that share
+
+
+class Hops:
+    """The stored flow of a data directory, at single points; only what is asked for is read from the disk."""
+
+    def __init__(self, data):
+        self.width, self.height, self.step = data.width, data.height, data.flow_step
+        self.rows = [{j: row for row, j in enumerate(data.partners(i))} for i in range(data.num_frames)]
+        self.flow = [data.flow_fixed(i) for i in range(data.num_frames)]
+        self.bits = [data.valid_bits(i) for i in range(data.num_frames)]
+
+    def sources(self, frame, target):
+        """Frames from `frame` up to, not including, `target` that have flow there and back."""
+        step = 1 if target > frame else -1
+        return [i for i in range(frame, target, step) if target in self.rows[i] and i in self.rows[target]]
+
+    def move(self, i, j, points):
+        """Points (n, 2) of frame i carried to frame j by bilinear flow -> (n, 2)."""
+        flow = self.flow[i][self.rows[i][j]]
+        x, y = points[:, 0].clip(0, self.width - 1), points[:, 1].clip(0, self.height - 1)
+        left, top = x.astype(int).clip(max=max(self.width - 2, 0)), y.astype(int).clip(max=max(self.height - 2, 0))
+        right, below = np.minimum(left + 1, self.width - 1), np.minimum(top + 1, self.height - 1)
+        wx, wy = (x - left)[:, None], (y - top)[:, None]
+        upper = flow[top, left] * (1 - wx) + flow[top, right] * wx
+        lower = flow[below, left] * (1 - wx) + flow[below, right] * wx
+        return points + (upper * (1 - wy) + lower * wy) * self.step
+
+    def trusted(self, i, j, points):
+        """bool (n,): points of frame i whose flow to frame j passed the filter."""
+        x, y = (points[:, c].round().astype(int).clip(0, side - 1) for c, side in ((0, self.width), (1, self.height)))
+        index = y * self.width + x
+        return (self.bits[i][self.rows[i][j], 0][index >> 3] >> (7 - (index & 7)) & 1).astype(bool)
+
+    def inside(self, points):
+        return ((points >= -0.5) & (points <= [self.width - 0.5, self.height - 0.5])).all(-1)
+
+
+def flow_at_hand(run, wanted):
+    """The data directory to refine a run's tracks with, or None. wanted: 'on', 'off', or 'auto', as --refine has it.
+
+    'auto' refines tracks of surface models, of volumes never. UserError: 'on' and there is none, or of another video.
+    """
+    if wanted == "off" or (wanted == "auto" and run.config["rendering"] != "surface"):
+        return None
+    try:
+        data = DataDir.open(run.data_dir)
+        if data.fingerprint != run.video["fingerprint"]:
+            raise UserError(f"{data.path}: made from another video than the run")
+    except UserError as error:
+        if wanted == "on":
+            raise
+        print(f"tracks of the model alone, not refined by flow: {error}")
+        return None
+    return data
+
+
+def refine(data, frames, pixels, tracks, scores, progress=None):
+    """Tracks (Q, N, 2) and occlusion scores (Q, N) of pixels (Q, 2) of frames (Q,), sharpened -> the same.
+
+    progress: called with the number of positions done.
+    """
+    hops, tracks, scores = Hops(data), tracks.copy(), scores.copy()
+    for frame in np.unique(frames):
+        rows = np.flatnonzero(frames == frame)
+        tracks[rows], scores[rows] = walk(hops, int(frame), pixels[rows], tracks[rows], scores[rows])
+        if progress is not None:
+            progress(len(rows) * tracks.shape[1])
+    return tracks, scores
+
+
+def walk(hops, frame, pixels, tracks, scores):
+    """refine for n points of one frame: pixels (n, 2), tracks (n, N, 2), scores (n, N)."""
+    refined, seen = tracks.copy(), np.zeros(scores.shape, bool)
+    cost, share = np.full(scores.shape, np.inf, np.float32), np.zeros_like(scores)
+    refined[:, frame], seen[:, frame], cost[:, frame], share[:, frame] = pixels, True, 0, 1
+    for target in sorted(range(tracks.shape[1]), key=lambda t: abs(t - frame)):
+        if target != frame:
+            arrive(hops, hops.sources(frame, target), target, tracks[:, target], (refined, seen, cost, share))
+    scores = np.clip(0.5 + MODEL_SHARE * (scores - 0.5) + USUAL_SHARE - share, 0, 1)
+    return fill_hidden(tracks, refined, seen), scores
+
+
+def arrive(hops, sources, target, model, state):
+    """Reach `target` from the frames `sources`: sets that column of (refined, seen, cost, share). model (n, 2)."""
+    refined, seen, cost, share = state
+    ends, costs, starts = [], [], []
+    for source in sources:
+        begin = refined[:, source]
+        end = hops.move(source, target, begin)
+        error = np.linalg.norm(hops.move(target, source, end) - begin, axis=-1)
+        good = seen[:, source] & hops.trusted(source, target, begin) & (error < AGREE_PX) & hops.inside(end)
+        ends.append(end)
+        costs.append(np.where(good, cost[:, source] + error + HOP_COST, np.inf))
+        starts.append(np.where(seen[:, source], share[:, source], 0))
+    if not ends:
+        return
+    ends, costs, starts = np.stack(ends), np.stack(costs), np.stack(starts)
+    away = MODEL_WEIGHT * np.linalg.norm(ends - model, axis=-1).clip(max=MODEL_REACH)
+    best = np.argmin(costs + away, axis=0)[None]
+    best_end = np.take_along_axis(ends, best[..., None], axis=0)
+    agree = np.isfinite(costs) & (np.linalg.norm(ends - best_end, axis=-1) < AGREE_PX)
+    found = agree.any(0)
+    weight = np.where(agree, starts / (np.where(agree, costs, 0) + HOP_COST), 0)[..., None]
+    refined[found, target] = ((weight * ends).sum(0) / weight.sum(0).clip(1e-9))[found]
+    seen[:, target] = found
+    cost[found, target] = np.take_along_axis(costs, best, 0)[0, found]
+    share[:, target] = (agree * starts).sum(0) / starts.sum(0).clip(1e-9)
+
+
+def fill_hidden(tracks, refined, seen):
+    """Where nothing was seen: the model's track, moved as much as around that, so that nothing jumps."""
+    moved, result = refined - tracks, refined.copy()
+    for row in np.flatnonzero(~seen.all(1)):
+        there, hidden = np.flatnonzero(seen[row]), np.flatnonzero(~seen[row])
+        for c in (0, 1):
+            result[row, hidden, c] = tracks[row, hidden, c] + np.interp(hidden, there, moved[row, there, c])
+    return result

@@ -1,0 +1,97 @@
+"""DIS walked over a video: it follows an object that single pairs lose, and hidden motion spreads within a surface."""
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.dis import DisFlow, fill, reduce_flow
+
+SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
+
+
+def texture(rng, height, width):
+    """uint8 (H, W, 3), smooth at the scale of a pixel or two."""
+    values = cv2.GaussianBlur(rng.uniform(0, 255, (height, width, 3)).astype(np.float32), (0, 0), 1.2)
+    return ((values - values.min()) / np.ptp(values) * 255).astype(np.uint8)
+
+
+def square_over_background(step, num_frames=8, height=56, width=80, seed=0):
+    """uint8 (N, H, W, 3): a textured square moves right by `step` pixels a frame, over a still textured background."""
+    rng = np.random.default_rng(seed)
+    frames = np.stack([texture(rng, height, width)] * num_frames)
+    square = texture(rng, SIDE, SIDE)
+    for k, frame in enumerate(frames):
+        frame[TOP : TOP + SIDE, LEFT + step * k : LEFT + step * k + SIDE] = square
+    return frames
+
+
+def on_square(flow, step, k):
+    """Median length of what flow (H, W, 2) lacks of (x, 0) on the square, as it stands in frame k; x pixels."""
+    found = flow[TOP : TOP + SIDE, LEFT + step * k : LEFT + step * k + SIDE]
+    return lambda x: np.median(np.linalg.norm(found - [x, 0], axis=-1))
+
+
+def test_a_moving_square_is_followed_to_the_last_frame():
+    frames, walk, pairs = square_over_background(4), DisFlow(), DisFlow("medium")
+    walk.load_frames(frames)
+    pairs.load_frames(frames)
+    for flow, j in zip(walk.flow_from(0, range(1, 8)), range(1, 8)):
+        assert on_square(flow, 4, 0)(4 * j) < 1
+        assert np.median(np.linalg.norm(flow[:12], axis=-1)) < 0.2  # the background stays
+    alone = pairs.flow_from(0, [7])[0]
+    assert on_square(alone, 4, 0)(28) > 10 and on_square(alone, 4, 0)(0) < 2  # it follows the background
+
+
+@pytest.mark.parametrize("height, width", [(57, 81), (45, 79), (61, 331)])
+def test_gaps_directions_order_and_odd_sizes(height, width):
+    frames, estimator = square_over_background(4, 7, height, width, seed=1), DisFlow()
+    estimator.load_frames(frames)
+    assert estimator.factor == (1 if width > 320 else 2)
+    for i, partners in ((0, [6, 1, 2]), (6, [5, 0, 4]), (3, [0, 4, 6])):
+        flows = estimator.flow_from(i, partners)
+        assert flows.shape == (3, height, width, 2) and flows.dtype == np.float32 and np.isfinite(flows).all()
+        assert [on_square(flow, 4, i)(4 * (j - i)) < 1 for flow, j in zip(flows, partners)] == [True] * 3
+    assert estimator.flow_from(3, []).shape == (0, height, width, 2)
+
+
+def test_the_walk_is_the_same_whichever_frames_were_asked_before():
+    frames = square_over_background(3, 4, seed=2)
+    flows = []
+    for asked_before in ([], [2, 3, 1]):
+        estimator = DisFlow()
+        estimator.load_frames(frames)
+        for i in asked_before:
+            estimator.flow_from(i, [0])
+        flows.append(estimator.flow_from(0, [1, 3]))
+    np.testing.assert_array_equal(*flows)
+
+
+def two_surfaces():
+    """flow, motion (40, 96, 2), trusted (40, 96): left of column 40 one surface, right of it another, 20 px faster."""
+    flow, motion = np.zeros((2, 40, 96, 2), np.float32)
+    flow[:, 40:, 0] = 20
+    motion[:, :40], motion[:, 40:] = (1, 0), (5, 2)
+    return flow, motion, np.ones((40, 96), bool)
+
+
+def test_fill_spreads_motion_within_a_surface():
+    flow, expected, trusted = two_surfaces()
+    trusted[:, 30:50] = False
+    motion = np.where(trusted[..., None], expected, 99).astype(np.float32)
+    np.testing.assert_allclose(fill(motion, flow, trusted), expected, atol=1e-3)
+    np.testing.assert_array_equal(fill(motion, flow, np.ones_like(trusted)), motion)
+
+
+def test_fill_leaves_alone_what_no_trusted_pixel_reaches():
+    flow, motion, trusted = two_surfaces()
+    trusted[:, 20:] = False
+    motion[:, 20:40] = 99
+    filled = fill(motion, flow, trusted)
+    np.testing.assert_allclose(filled[:, :39], motion[:, :1].repeat(39, 1), atol=1e-3)
+    np.testing.assert_array_equal(filled[:, 42:], motion[:, 42:])  # the other surface: nothing of it is trusted
+
+
+def test_flow_of_an_enlarged_frame_is_reduced_to_pixels():
+    flow = np.full((18, 26, 2), (6, -4), np.float32)
+    np.testing.assert_allclose(reduce_flow(flow, (9, 13)), np.full((9, 13, 2), (3, -2)))
+    assert reduce_flow(flow, (18, 26)) is flow
