@@ -13,7 +13,7 @@ from losses import masked_mean
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
 
-PAIRS, POINTS = 64, 256  # a step
+PAIRS, POINTS = 64, 128  # a step
 FLATNESS = 1.0  # weight of the total variation against the evidence
 PRIOR = 0.05  # weight of the pull to the prior: decides where nothing else does
 MOVING_PX = 2.0  # what moves by so much against the camera is taken, at first, to lie in front

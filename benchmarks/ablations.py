@@ -1,7 +1,8 @@
 """The paper's ablations on a fixed set of scenes: python -m benchmarks.ablations [--quick]
 
-Each variant changes one thing in the preset: no invertibility, no photometric loss, uniform sampling, 8, 16 or 32
-samples a ray. The same data directories, seeds and minutes for all. Interrupt it as you like: the same command goes on.
+Each variant changes one thing in the preset: no invertibility, no photometric loss, uniform sampling; K = 8, 16 or 32:
+a volume with that many samples a ray instead of one at a learned depth, its mapping by small MLPs. The same data
+directories, seeds and minutes for all. Interrupt it as you like: the same command goes on.
 """
 
 import argparse
@@ -15,16 +16,18 @@ from benchmarks.quality import say
 from benchmarks.scenes import BENCHMARK_KINDS
 from util import atomic_path, command
 
+VOLUME = ("--rendering", "volume", "--mapping", "invertible", "--zero_init", "true", "--coupling_layers", "6",
+          "--coupling_width", "64", "--coupling_hidden", "1", "--num_samples")  # as small as the preset's own model
 VARIANTS = {
     "full": (),
     "uniform sampling": ("--sampling", "uniform"),
     "no photometric": ("--photometric", "false"),
-    "not invertible": ("--mapping", "separate"),
-    "K = 8": ("--num_samples", "8"),
-    "K = 16": ("--num_samples", "16"),
-    "K = 32": ("--num_samples", "32"),
+    "not invertible": ("--mapping", "separate", "--coupling_width", "64"),
+    "K = 8": (*VOLUME, "8"),
+    "K = 16": (*VOLUME, "16"),
+    "K = 32": (*VOLUME, "32"),
 }
-COLUMNS = ("AJ", "delta_avg", "OA", "TC", "J&F", "minutes", "memory")
+COLUMNS = ("AJ", "delta_avg", "OA", "TC", "AJ alone", "delta_avg alone", "OA alone", "J&F", "minutes", "memory")
 QUICK = {"scenes": ["occlusion", "camera"], "seeds": [0], "minutes": 0.5}
 
 

@@ -137,9 +137,9 @@ def score_baseline(video, kind, data):
     return merged(score(truth, predictor.predict(truth)) for truth in video.truths)
 
 
-def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_only=False):
+def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_only=False, refine="auto"):
     """Figures of a run, or of one of its checkpoints; the points' tracks are kept in tracks_path."""
-    predictor = RunTracks(run_dir, data.path, checkpoint=checkpoint)
+    predictor = RunTracks(run_dir, data.path, checkpoint=checkpoint, refine=refine)
     figures = []
     for truth in video.truths:
         if points_only and (truth.mask_images is not None or truth.radius is not None):
@@ -155,6 +155,7 @@ def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_on
 def fit(work, video, flow, data, method, curve=False):
     """Train and score one video (or read what an earlier call found) -> figures, with minutes, memory and curve.
 
+    Figures called '... alone' are the model's without refinement of its tracks by flow.
     curve: also AJ of intermediate checkpoints, as [[minutes, AJ], ...].
     """
     run_dir = Path(work) / "runs" / method.name / flow / video.name
@@ -164,6 +165,8 @@ def fit(work, video, flow, data, method, curve=False):
     cost = train(data.path, run_dir, method, save_every=50 if curve else None)
     tracks_path = Path(work) / "tracks" / f"{flow}-{method.name}" / f"{video.name}.npz"
     figures = score_run(video, run_dir, data, tracks_path) | cost
+    alone = score_run(video, run_dir, data, points_only=True, refine="off")
+    figures |= {f"{name} alone": alone[name] for name in ("AJ", "delta_avg", "OA") if name in alone}
     if curve:
         figures["curve"] = learning_curve(video, run_dir, data)
     with atomic_path(file) as temporary:

@@ -30,7 +30,7 @@ from evaluation import report
 from evaluation.baselines import BASELINES
 from util import UserError, atomic_path, command
 
-COLUMNS = ("AJ", "delta_avg", "OA", "TC", "PCK", "J&F", "minutes", "memory")
+COLUMNS = ("AJ", "delta_avg", "OA", "TC", "AJ alone", "delta_avg alone", "OA alone", "PCK", "J&F", "minutes", "memory")
 QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5]}
 
 
@@ -128,7 +128,8 @@ def as_markdown(rows, options, seconds):
     parts = [
         f"`{command_line.strip()}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, PCK, J&F in percent, TC in pixels "
         "at 256 x 256, minutes of training (start of the process included), peak memory of training in MiB. The "
-        "baselines raft-d and raft-c are named as in the paper; their flow is in the column `flow`.",
+        "baselines raft-d and raft-c are named as in the paper; their flow is in the column `flow`. `alone`: tracks of "
+        "the model as they are, not sharpened by the flow.",
     ]
     size = f"{options.num_frames} frames of {options.height} x {options.width}"
     for title, header, groups in (

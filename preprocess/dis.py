@@ -16,7 +16,7 @@ from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_o
 from preprocess.pairs import outwards
 from util import inside_image
 
-DESCENT_STEPS, REFINEMENT_STEPS = 25, 5
+SEARCH_STEPS = 25  # of gradient descent, twice the preset's
 ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
 SEEN_PX, GAP = 1.5, 7  # pixels: the same for walked flow; window that bridges gaps of the inverse
@@ -35,9 +35,9 @@ class DisFlow:
         if finest_scale is not None:
             self.dis.setFinestScale(finest_scale)
         self.walks = preset is None
-        if self.walks:
-            self.dis.setGradientDescentIterations(DESCENT_STEPS)
-            self.dis.setVariationalRefinementIterations(REFINEMENT_STEPS)
+        self.search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # of adjacent frames, from no start
+        self.search.setFinestScale(0)
+        self.search.setGradientDescentIterations(SEARCH_STEPS)
         mode = "walking from frame to frame" if self.walks else f"preset {preset}, each pair on its own"
         self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale()}
         self.reason = reason
@@ -46,7 +46,7 @@ class DisFlow:
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
         self.frames, self.size = frames, frames[0].shape[:2]
         self.factor = 2 if self.walks and max(self.size) < ENLARGE_BELOW else 1
-        self.dis.setPatchStride(2 if self.factor == 2 else 4)
+        self.search.setPatchStride(2 if self.factor == 2 else 4)
         appearance = CensusAppearance()
         self.images = BoundedCache(lambda i: enlarge(luminance(self.frames[i]), self.factor))
         self.adjacent = BoundedCache(lambda pair: self.adjacent_flow(*pair))
@@ -101,7 +101,7 @@ class DisFlow:
         """DIS from several constant starts, so that small fast objects are found too; the best at each pixel."""
         shape, shift = self.images[i].shape, SHIFT * max(self.images[i].shape)
         starts = [np.full((*shape, 2), (x, y), np.float32) for x in (0, -shift, shift) for y in (0, -shift, shift)]
-        flows = [self.dis.calc(self.images[i], self.images[j], start) for start in starts]
+        flows = [self.search.calc(self.images[i], self.images[j], start) for start in starts]
         return reduce_flow(self.best(i, j, flows), self.size)
 
     def correct(self, i, j, start):

@@ -45,7 +45,8 @@ class CensusAppearance:
 
     def __init__(self, device="cpu"):
         self.device = torch.device(device)
-        self.description = {"method": "census", "distances": list(self.distances), "noise": self.noise}
+        self.description = {"method": "census", "distances": list(self.distances), "noise": self.noise,
+                            "aligned": True}
 
     def __call__(self, frame):
         gray = torch.from_numpy(frame).to(self.device).float() / 255
