@@ -578,5 +578,5 @@ def test_the_manifest_records_what_was_done(tmp_path):
     assert manifest["settings"]["flow"]["method"] == "true"
     assert manifest["settings"]["filter"] == {
         "cycle_threshold": 3.0, "max_direct": NUM_FRAMES,
-        "appearance": {"method": "census", "distances": [1, 3, 6], "noise": 16 / 255},
+        "appearance": {"method": "census", "distances": [1, 3, 6], "noise": 16 / 255, "aligned": True},
     }  # fmt: skip

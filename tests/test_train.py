@@ -86,7 +86,7 @@ def test_it_learns_the_motion(data_dir, tmp_path, rendering, terms):
     found, _ = query.dense_flow(checkpoints.load_run(tmp_path / "run").model, 0, 3)
     error = (found - torch.from_numpy(flow)).norm(dim=-1)[torch.from_numpy(visible)].mean()
     still = torch.from_numpy(flow).norm(dim=-1)[torch.from_numpy(visible)].mean()
-    assert error < 0.65 * still, (error, still)
+    assert error < 0.75 * still, (error, still)
     tags = set(events.Tags()["scalars"])
     assert {f"loss/{name}" for name in terms} <= tags
     assert {"learning_rate/mapping", "speed/steps_per_second", "max_interval", "flow_error_px/non_adjacent",
