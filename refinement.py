@@ -12,7 +12,7 @@ Conventions: Q points, N frames; pixels (x, y) with integer centres at the proce
 import numpy as np
 
 from loaders.data_dir import DataDir
-from util import UserError
+from util import UserError, inside_image
 
 AGREE_PX = 2.0  # flow there and back, and flow by different ways, agree to within this
 HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
@@ -51,9 +51,6 @@ class Hops:
         x, y = (points[:, c].round().astype(int).clip(0, side - 1) for c, side in ((0, self.width), (1, self.height)))
         index = y * self.width + x
         return (self.bits[i][self.rows[i][j], 0][index >> 3] >> (7 - (index & 7)) & 1).astype(bool)
-
-    def inside(self, points):
-        return ((points >= -0.5) & (points <= [self.width - 0.5, self.height - 0.5])).all(-1)
 
 
 def flow_at_hand(run, wanted):
@@ -109,7 +106,8 @@ def arrive(hops, sources, target, model, state):
         begin = refined[:, source]
         end = hops.move(source, target, begin)
         error = np.linalg.norm(hops.move(target, source, end) - begin, axis=-1)
-        good = seen[:, source] & hops.trusted(source, target, begin) & (error < AGREE_PX) & hops.inside(end)
+        inside = inside_image(end, hops.height, hops.width, margin=0.5)
+        good = seen[:, source] & hops.trusted(source, target, begin) & (error < AGREE_PX) & inside
         ends.append(end)
         costs.append(np.where(good, cost[:, source] + error + HOP_COST, np.inf))
         starts.append(np.where(seen[:, source], share[:, source], 0))

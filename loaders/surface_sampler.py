@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from loaders.correspondences import Sampler, pair_weight
+from util import inside_image
 
 WITNESSES, AGREE_PX = 3, 2.0  # third frames that are asked whether a correspondence is right, and how nearly
 HIDDEN_PX, VISIBLE_PX = 3.0, 1.5  # backward flow that misses the start by more / less than this is evidence
@@ -35,6 +36,12 @@ class SurfaceBatch(NamedTuple):
     def to(self, device):
         tensors = (t.to(device, non_blocking=True) if isinstance(t, torch.Tensor) else t for t in self)
         return SurfaceBatch(*tensors)
+
+
+def nearest_index(pixels, height, width):
+    """Index (P, n) of the pixel of an image that is nearest to pixels (P, n, 2)."""
+    x, y = pixels.round().unbind(-1)
+    return (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
 
 
 class SurfaceSampler(Sampler):
@@ -66,8 +73,7 @@ class SurfaceSampler(Sampler):
         From both of its ends reliable flow leads to a third frame: to one point, if it is right.
         """
         pool, score = self.pool, torch.zeros_like(index)
-        x, y = pixels_2.round().unbind(-1)
-        index_2 = (y.clamp(0, pool.height - 1) * pool.width + x.clamp(0, pool.width - 1)).long()
+        index_2 = nearest_index(pixels_2, pool.height, pool.width)
         for _ in range(WITNESSES):
             thirds = [self.random.choice(pool.partners[i]) for i, _, _ in pairs]
             stored = [(pool.row(i, k), pool.row(j, k)) for (i, _, j), k in zip(pairs, thirds)]
@@ -102,9 +108,8 @@ class SurfaceSampler(Sampler):
         """
         pool = self.pool
         pixels = pixels.detach().nan_to_num().to(pool.device)
-        x, y = pixels[..., 0].round(), pixels[..., 1].round()
-        inside = (x >= 0) & (x < pool.width) & (y >= 0) & (y < pool.height)
-        index = (y.clamp(0, pool.height - 1) * pool.width + x.clamp(0, pool.width - 1)).long()
+        index = nearest_index(pixels, pool.height, pool.width)
+        inside = inside_image(pixels.round(), pool.height, pool.width)
         stored = torch.tensor([pair is not None for pair in batch.backward], device=pool.device)
         rows = [pair or (0, 0) for pair in batch.backward]
         miss = (pixels + pool.flow_at(rows, index) - batch.pixels_1.to(pool.device)).norm(dim=-1)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+import util
 from preprocess.features import BoundedCache, CensusAppearance
 from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
 from preprocess.pairs import outwards
@@ -30,8 +31,8 @@ class DisFlow:
     """Flow estimator (see preprocess.flow). preset: plain DIS, each pair on its own ('fast', 'medium'; no walk)."""
 
     def __init__(self, preset=None, finest_scale=0, reason=""):
-        presets = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, None: cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
-        self.dis = cv2.DISOpticalFlow_create(presets.get(preset, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+        fast, medium = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+        self.dis = cv2.DISOpticalFlow_create({None: medium, "medium": medium, "fast": fast}[preset])
         if finest_scale is not None:
             self.dis.setFinestScale(finest_scale)
         self.walks = preset is None
@@ -168,7 +169,7 @@ def resize(values, size):
 
 def pixel_grid(size):
     """(H, W, 2) float32: each pixel's own position."""
-    return np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) for side in size[::-1])), axis=-1)
+    return util.pixel_grid(*size).numpy()
 
 
 def sample(values, pixels):
@@ -180,7 +181,7 @@ def sample(values, pixels):
 def inverse(flow):
     """A rough inverse of flow (H, W, 2): each pixel's flow, reversed, where it lands; spread into the gaps."""
     (height, width), landed = flow.shape[:2], np.round(pixel_grid(flow.shape[:2]) + flow).astype(int)
-    inside = ((landed >= 0) & (landed < [width, height])).all(-1)
+    inside = inside_image(landed, height, width)
     back, known = np.zeros_like(flow), np.zeros((height, width), np.float32)
     x, y = landed[inside].T
     back[y, x], known[y, x] = -flow[inside], 1

@@ -85,6 +85,11 @@ def half_features(features):
     return features.permute(2, 0, 1).half().contiguous().permute(1, 2, 0)
 
 
+def halved(features):
+    """A frame's features as they are kept: maps in half precision; a CensusFrame keeps itself so."""
+    return half_features(features) if isinstance(features, torch.Tensor) else features
+
+
 def census(gray, distances, rows, columns, noise):
     """Soft signs (h, w, 8 * len(distances)) of the differences to neighbours, at the given rows and columns.
 

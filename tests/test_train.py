@@ -35,7 +35,7 @@ SURFACE_TERMS = ("total", "flow", "rgb", "smoothness", "depth_range", "depth_sam
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    scene = make_scene("demo", seed=0, num_frames=6, height=32, width=48)
+    scene = make_scene("occlusion", seed=0, num_frames=6, height=32, width=48)
     folder = tmp_path_factory.mktemp("clip") / "data"
     preprocess.build(scene.video, folder, flow=SceneFlow(scene), quiet=True)
     return folder
@@ -81,12 +81,12 @@ def test_it_learns_the_motion(data_dir, tmp_path, rendering, terms):
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     errors = [event.value for event in events.Scalars("flow_error_px/all")]
     assert len(errors) == 12
-    scene = make_scene("demo", seed=0, num_frames=6, height=32, width=48)
+    scene = make_scene("occlusion", seed=0, num_frames=6, height=32, width=48)
     flow, visible = scene.flow(0, 3)
     found, _ = query.dense_flow(checkpoints.load_run(tmp_path / "run").model, 0, 3)
     error = (found - torch.from_numpy(flow)).norm(dim=-1)[torch.from_numpy(visible)].mean()
     still = torch.from_numpy(flow).norm(dim=-1)[torch.from_numpy(visible)].mean()
-    assert error < 0.75 * still, (error, still)
+    assert error < 0.65 * still, (error, still)
     tags = set(events.Tags()["scalars"])
     assert {f"loss/{name}" for name in terms} <= tags
     assert {"learning_rate/mapping", "speed/steps_per_second", "max_interval", "flow_error_px/non_adjacent",
