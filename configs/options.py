@@ -142,7 +142,7 @@ OPTIONS = [
     *_group(
         "logging",
         ("log_every", int, 100, (1, 10**6), "steps between TensorBoard points, and checks for non-finite losses"),
-        ("image_every", int, 2000, (0, 10**8), "steps between TensorBoard images, 0: none; at most 3 %% of the time"),
+        ("image_every", int, 2000, (0, 10**8), "steps between TensorBoard images, 0: none; at most 3 % of the time"),
         ("save_every", int, 5000, (1, 10**8), "steps between checkpoints"),
         ("keep", int, 3, (1, 1000), "checkpoints kept, besides the best"),
     ),
@@ -181,8 +181,8 @@ def add_options(parser):
             groups[option.group] = parser.add_argument_group(option.group)
         metavar = "{" + ",".join(option.allowed) + "}" if option.type is str and option.allowed else (
             {int: "N", float: "X", bool: "true|false", str: "TEXT"}[option.type])
-        default = {True: "true", False: "false"}.get(option.default, option.default)
-        text = f"{option.help} [{default}]"
+        default = str(option.default).lower() if option.type is bool else option.default
+        text = f"{option.help} [{default}]".replace("%", "%%")  # argparse formats help texts
         groups[option.group].add_argument(f"--{option.name}", metavar=metavar, default=None, help=text)
 
 
