@@ -1,7 +1,8 @@
 """Checkpoints of training runs: writing them, finding the newest, and opening a run for queries.
 
-A run is a folder: config.json, checkpoints/step_000000100.pt ..., checkpoints/best.pt, TensorBoard events. A checkpoint
-holds everything: weights, optimiser, sampler, random states, configuration, and what is known of the video.
+A run is a folder: config.json, checkpoints/step_000000100.pt ..., checkpoints/best.pt, TensorBoard events, and flow_1,
+flow_2 ... if the flow was estimated again. A checkpoint holds everything: weights, optimiser, sampler, random states,
+configuration, and what is known of the video.
 """
 
 from pathlib import Path
@@ -29,6 +30,7 @@ class Run(NamedTuple):
     data_dir: str
     step: int
     occlusion_threshold: float
+    flow_dir: str  # the data directory with the flow that it was trained with last: data_dir, or one of its own
 
 
 def describe_video(data):
@@ -44,6 +46,11 @@ def model_from(config, video):
 
 def checkpoint_path(run_dir, step):
     return Path(run_dir) / "checkpoints" / f"step_{step:09d}.pt"
+
+
+def flow_dir(run_dir, flow_round):
+    """Where a run keeps the flow of a round (see guidance.py); None for round 0, whose flow is not the run's own."""
+    return Path(run_dir) / f"flow_{flow_round}" if flow_round else None
 
 
 def save(path, state):
@@ -104,8 +111,9 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
         return _load_reference(state, path, data_dir, device)
     model = model_from(state["config"], state["video"]).to(device).eval()
     model.load_state_dict(state["ema"] or state["model"])
-    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"],
-               OCCLUSION_THRESHOLD[state["config"]["rendering"]])
+    data_dir, round_dir = data_dir or state["data_dir"], flow_dir(path.parent.parent, state.get("flow_round", 0))
+    return Run(model, state["config"], state["video"], data_dir, state["step"],
+               OCCLUSION_THRESHOLD[state["config"]["rendering"]], str(round_dir or data_dir))
 
 
 def _load_reference(state, path, data_dir, device):
@@ -120,4 +128,5 @@ def _load_reference(state, path, data_dir, device):
     video = describe_video(data)
     model = model_from(config, video).to(device).eval()
     model.load_state_dict(convert_reference(state))
-    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD["volume"])
+    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD["volume"],
+               str(data_dir))

@@ -61,7 +61,7 @@ def flow_at_hand(run, wanted):
     if wanted == "off" or (wanted == "auto" and run.config["rendering"] != "surface"):
         return None
     try:
-        data = DataDir.open(run.data_dir)
+        data = DataDir.open(run.flow_dir)
         if data.fingerprint != run.video["fingerprint"]:
             raise UserError(f"{data.path}: made from another video than the run")
     except UserError as error:

@@ -13,6 +13,7 @@ import torch
 import checkpoints
 import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
+from guidance import Rounds
 from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import DataDir
 from loaders.surface_sampler import SurfaceSampler
@@ -62,7 +63,7 @@ def check_same_run(state, config, data):
 
 
 def prepare(arguments, config, data, device):
-    """-> Parts, and the state to resume from (None for a new run)."""
+    """-> Parts, the flow to train with (Rounds), and the state to resume from (None for a new run)."""
     saved = checkpoints.saved_steps(arguments.out_dir)
     if saved and not arguments.resume:
         raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; add --resume or choose another folder")
@@ -74,8 +75,9 @@ def prepare(arguments, config, data, device):
         initial_weights(model, arguments.init_from, device)
     hard = config.sampling == "hard"
     surface = config.rendering == "surface"
+    rounds = Rounds(data, Path(arguments.out_dir), config, state.get("flow_round", 0) if state else 0)
     sampler = (SurfaceSampler if surface else Sampler)(
-        CorrespondencePool(data, device, config.storage), config.seed, hard, config.count_map,
+        CorrespondencePool(rounds.data, device, config.storage), config.seed, hard, config.count_map,
         hard and config.error_map == "online", config.pair_weight, config.swap)
     if surface and state is None and not arguments.init_from:
         edges = edge_weights(sampler.pool, config.depth_cell)
@@ -83,7 +85,7 @@ def prepare(arguments, config, data, device):
     parts = Parts(model, make_optimizer(model, config), sampler, Average(model, config.ema))
     if state is not None:
         parts.restore(state)
-    return parts, state
+    return parts, rounds, state
 
 
 def make_objective(model, sampler, config):
@@ -104,11 +106,8 @@ def make_objective(model, sampler, config):
     return objective, loss_weights
 
 
-def record(parts, curves, step, clock, config, data, good, out_dir, extra):
-    """Log the steps since the last record; returns a snapshot of the state, known to be good.
-
-    UserError when one of these steps was not finite; the last good state is saved first.
-    """
+def record(parts, curves, step, config, good, out_dir, extra):
+    """Log the steps since the last record. UserError when one was not finite; the state `good` is saved first."""
     rows = curves.fetch()
     problem = check_finite(rows, curves.names, step - len(rows))
     if problem:
@@ -119,23 +118,33 @@ def record(parts, curves, step, clock, config, data, good, out_dir, extra):
     curves.write(step, rows, rates | extra)
     if step % config.log_every == 0:  # not where a run happens to end, so that a resumed run sees the same maps
         parts.sampler.publish()
-    return parts.snapshot(step, clock.elapsed, config, data)
 
 
 def train(arguments, config):
     """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
     data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
     seed_everything(config.seed)
-    parts, state = prepare(arguments, config, data, device)
+    parts, rounds, state = prepare(arguments, config, data, device)
     model, optimizer, sampler, average = parts
     with atomic_path(out_dir / "config.json") as temporary:
         save_config(config, temporary)
     step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
-    curves, good = Curves(out_dir, step, config), parts.snapshot(step, clock.elapsed, config, data)
+
+    def snapshot():
+        return parts.snapshot(step, clock.elapsed, config, data, rounds.current)
+
+    curves, good = Curves(out_dir, step, config), snapshot()
     objective, weights_at = make_objective(model, sampler, config)
 
     with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
         while clock.progress(step) < 1 and stop.received is None:
+            if rounds.due(clock.progress(step)):
+                checkpoints.save_state(out_dir, snapshot(), config.keep)
+                if not rounds.advance(parts, step, clock.seconds_left, stop, arguments.quiet):
+                    continue
+                checkpoints.save_state(out_dir, snapshot(), config.keep)
+                rounds.forget_earlier()
+                objective, weights_at = make_objective(model, sampler, config)
             nominal = clock.nominal_step(step)
             if config.error_map == "render" and sampler.hard and step and step % config.error_map_every == 0:
                 sampler.set_error_maps(render_error_maps(model, data))
@@ -156,12 +165,13 @@ def train(arguments, config):
 
             done = clock.progress(step) >= 1 or stop.received is not None
             if step % config.log_every == 0 or done:
-                good = record(parts, curves, step, clock, config, data, good, out_dir, {"max_interval": max_interval})
+                record(parts, curves, step, config, good, out_dir, {"max_interval": max_interval})
+                good = snapshot()
                 curves.images(step, model, data, clock.elapsed)
                 bar.set_postfix_str(f"flow error {curves.error:.2f} px")
             if step % config.save_every == 0 or done:
-                state = good if good["step"] == step else parts.snapshot(step, clock.elapsed, config, data)
-                checkpoints.save_state(out_dir, state, config.keep, is_best=curves.is_best())
+                checkpoints.save_state(out_dir, good if good["step"] == step else snapshot(), config.keep,
+                                       is_best=curves.is_best())
             bar.update(clock.position(step) - bar.n)
     return step, clock.elapsed, stop.received
 

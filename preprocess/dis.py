@@ -17,6 +17,7 @@ from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_o
 from preprocess.pairs import outwards
 from util import inside_image
 
+REVISION = 2  # of what follows: flow of another one is estimated again
 SEARCH_STEPS = 25  # of gradient descent, twice the preset's
 ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
@@ -40,7 +41,8 @@ class DisFlow:
         self.search.setFinestScale(0)
         self.search.setGradientDescentIterations(SEARCH_STEPS)
         mode = "walking from frame to frame" if self.walks else f"preset {preset}, each pair on its own"
-        self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale()}
+        self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale(),
+                            "revision": REVISION}
         self.reason = reason
 
     def load_frames(self, frames):
@@ -102,27 +104,34 @@ class DisFlow:
         """DIS from several constant starts, so that small fast objects are found too; the best at each pixel."""
         shape, shift = self.images[i].shape, SHIFT * max(self.images[i].shape)
         starts = [np.full((*shape, 2), (x, y), np.float32) for x in (0, -shift, shift) for y in (0, -shift, shift)]
-        flows = [self.search.calc(self.images[i], self.images[j], start) for start in starts]
-        return reduce_flow(self.best(i, j, flows), self.size)
+        return self.best(i, j, [self.reduced(self.search.calc(self.images[i], self.images[j], s)) for s in starts])
 
-    def correct(self, i, j, start):
-        """The best, at each pixel, of the start, DIS from there, and DIS after warping frame j by it.
+    def correct(self, i, j, start, others=()):
+        """The best, at each pixel, of the start, DIS from there, DIS after warping frame j by it, and the other flows.
 
         Warping undoes rotation and zoom, which DIS' patches cannot follow, but tears at the borders of objects.
         """
-        start = resize(start, self.images[i].shape) * np.float32(self.factor)
-        pixels = pixel_grid(start.shape[:2])
-        from_start = self.dis.calc(self.images[i], self.images[j], start.copy())
-        warped = sample(self.images[j], pixels + start).astype(np.uint8)
-        rest = self.dis.calc(self.images[i], warped, np.zeros_like(start))  # None: the last start, which DIS keeps
-        flows = [start, from_start, rest + sample(start, pixels + rest)]
-        return reduce_flow(self.best(i, j, flows), self.size)
+        enlarged = self.enlarged(start)
+        pixels = pixel_grid(enlarged.shape[:2])
+        from_start = self.dis.calc(self.images[i], self.images[j], enlarged.copy())
+        warped = sample(self.images[j], pixels + enlarged).astype(np.uint8)
+        rest = self.dis.calc(self.images[i], warped, np.zeros_like(enlarged))  # None: the last start, which DIS keeps
+        from_warped = rest + sample(enlarged, pixels + rest)
+        return self.best(i, j, [start, self.reduced(from_start), self.reduced(from_warped), *others])
+
+    def enlarged(self, flow):
+        """Flow (H, W, 2) of the frames -> of the images that are searched."""
+        return resize(flow, (self.size[0] * self.factor, self.size[1] * self.factor)) * np.float32(self.factor)
+
+    def reduced(self, flow):
+        """The inverse of `enlarged`."""
+        return flow if self.factor == 1 else shrink(flow, self.size) / np.float32(self.factor)
 
     def leads_back(self, i, j, flow):
         """bool (H, W): DIS from frame j back to frame i, started at the inverse of the flow, returns to the start."""
-        start = resize(inverse(flow), self.images[i].shape) * np.float32(self.factor)
-        back = self.dis.calc(self.images[j], self.images[i], start.copy())
-        back = reduce_flow(self.best(j, i, [start, back]), self.size)
+        start = inverse(flow)
+        back = self.dis.calc(self.images[j], self.images[i], self.enlarged(start))
+        back = self.best(j, i, [start, self.reduced(back)])
         missed = flow + sample(back, pixel_grid(self.size) + flow)
         return np.square(missed).sum(-1) < SEEN_PX**2
 
@@ -131,8 +140,8 @@ class DisFlow:
         first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
         pixels, errors = pixel_grid(first.shape), []
         for flow in flows:
-            error = np.minimum(np.abs(sample(second, pixels + flow) - first), LARGEST_ERROR)
-            errors.append(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)))
+            error = np.minimum(np.abs(sample(second, pixels + self.enlarged(flow)) - first), LARGEST_ERROR)
+            errors.append(shrink(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)), self.size))
         choice = np.argmin(errors, axis=0)[None, ..., None]
         return np.take_along_axis(np.stack(flows), choice, axis=0)[0]
 
@@ -154,12 +163,9 @@ def enlarge(image, factor):
     return image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
 
 
-def reduce_flow(flow, size):
-    """Flow of an enlarged frame -> of the frame of `size`, in its pixels."""
-    factors = np.float32([size[1] / flow.shape[1], size[0] / flow.shape[0]])
-    if flow.shape[:2] == tuple(size):
-        return flow
-    return cv2.resize(flow, size[::-1], interpolation=cv2.INTER_AREA) * factors
+def shrink(values, size):
+    """(H', W') or (H', W', C) -> (H, W) or (H, W, C), averaged over what falls into a pixel."""
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def resize(values, size):

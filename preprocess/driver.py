@@ -19,7 +19,7 @@ from loaders.data_dir import DataDir
 from preprocess import filter as filtering
 from preprocess.features import make_appearance
 from preprocess.frames import FrameOptions, open_source
-from preprocess.intake import claimed, prepare_frames
+from preprocess.intake import claimed, copy_frames, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
 from preprocess.raft_weights import download_large, load_raft
 from preprocess.report import Progress, changes, gigabytes
@@ -62,6 +62,27 @@ def build(
         data.save_manifest()
         run_stages(data, estimator, descriptor, device, (cycle_threshold, max_direct), keep_direct, bar)
         summarise(data, time.monotonic() - began, bar)
+    return DataDir.open(path)
+
+
+def build_again(stored, data_dir, estimator, device, quiet=False):
+    """A data directory of the video, pairs and thresholds of `stored`, with another estimator's flow -> DataDir.
+
+    An earlier, interrupted call with an estimator of the same description is continued.
+    """
+    bar, appearance, settings = Progress(quiet), make_appearance("census", device), stored.manifest["settings"]
+    with claimed(data_dir) as path:
+        data = copy_frames(stored, path)
+        discard_stale(data, {
+            "flow": {**estimator.description, "pairs": settings["flow"]["pairs"]},
+            "filter": {**settings["filter"], "appearance": appearance.description},
+            "chain": settings["chain"],
+            "counts": {},
+        }, bar)  # fmt: skip
+        data.manifest.update(partners=stored.manifest["partners"], chained=stored.chained)
+        data.save_manifest()
+        thresholds = settings["filter"]["cycle_threshold"], settings["filter"]["max_direct"]
+        run_stages(data, estimator, appearance, device, thresholds, False, bar)
     return DataDir.open(path)
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.dis import DisFlow, fill, reduce_flow
+from preprocess.dis import DisFlow, fill
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
 
@@ -91,7 +91,11 @@ def test_fill_leaves_alone_what_no_trusted_pixel_reaches():
     np.testing.assert_array_equal(filled[:, 42:], motion[:, 42:])  # the other surface: nothing of it is trusted
 
 
-def test_flow_of_an_enlarged_frame_is_reduced_to_pixels():
-    flow = np.full((18, 26, 2), (6, -4), np.float32)
-    np.testing.assert_allclose(reduce_flow(flow, (9, 13)), np.full((9, 13, 2), (3, -2)))
-    assert reduce_flow(flow, (18, 26)) is flow
+@pytest.mark.parametrize("side, factor", [(40, 2), (400, 1)])
+def test_small_frames_are_searched_at_twice_their_size(side, factor):
+    estimator = DisFlow()
+    estimator.load_frames(np.zeros((2, 32, side, 3), np.uint8))
+    flow = np.full((32, side, 2), (3, -2), np.float32)
+    enlarged = estimator.enlarged(flow)
+    np.testing.assert_allclose(enlarged, np.full((32 * factor, side * factor, 2), (3 * factor, -2 * factor)))
+    np.testing.assert_allclose(estimator.reduced(enlarged), flow)

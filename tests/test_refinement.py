@@ -64,7 +64,7 @@ def test_where_no_flow_arrives_the_model_stands_and_nothing_jumps():
 
 def test_which_runs_are_refined(data, tmp_path, capsys):
     def run(rendering="surface", path=data.path, fingerprint=data.fingerprint):
-        return SimpleNamespace(config={"rendering": rendering}, data_dir=str(path), video={"fingerprint": fingerprint})
+        return SimpleNamespace(config={"rendering": rendering}, flow_dir=str(path), video={"fingerprint": fingerprint})
 
     assert refinement.flow_at_hand(run(), "auto").path == data.path
     assert refinement.flow_at_hand(run(), "off") is None

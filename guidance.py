@@ -1,0 +1,85 @@
+"""Estimate the flow again while training: the model shows the estimator where to look.
+
+Flow between two frames is often wrong far apart, after fast motion and behind what hides an object; the model, which
+reconciles all pairs, is right there to a pixel or two. `flow_rounds` times, evenly over the run, training pauses, dense
+inverse search corrects the model's flow for every pair (preprocess/guided.py), the result is filtered and chained as
+the first flow was, and training goes on with it. A round's flow is a data directory of the run's, OUT/flow_<round>.
+"""
+
+import copy
+import shutil
+import time
+
+import checkpoints
+from loaders.correspondences import CorrespondencePool
+from loaders.data_dir import DataDir
+from networks import query
+from preprocess.driver import build_again
+from preprocess.features import BoundedCache
+from preprocess.guided import GuidedFlow
+
+PATIENCE = 0.5  # of the time left may go to a round
+OVERHEAD = 1.5  # of a round against its flow alone: filtering and chaining
+TRIAL = 4  # partners of one frame that are timed
+
+
+class Rounds:
+    """Which flow a run trains with: .data, a DataDir, of round .current (0: what the run was given)."""
+
+    def __init__(self, data, out_dir, config, current=0):
+        """UserError when the flow of the round that a run resumes in is gone."""
+        self.out_dir, self.config, self.current, self.tried, self.data = out_dir, config, current, current, data
+        if current:
+            self.data = DataDir.open(checkpoints.flow_dir(out_dir, current))
+
+    def due(self, progress):
+        """Whether, at a progress in [0, 1], another round should begin."""
+        return min(int(progress * (self.config.flow_rounds + 1)), self.config.flow_rounds) > self.tried
+
+    def advance(self, parts, step, seconds_left, stop, quiet=False):
+        """Estimate the flow again, and train with it from now on -> whether that was done, as there was time for it.
+
+        seconds_left: of the run, or None. KeyboardInterrupt as soon as `stop` has received a signal: the round is
+        continued when the run resumes at the same step.
+        """
+        self.tried += 1
+        flow = GuidedFlow(model_flow(parts, stop), self.data, f"the model at step {step}")
+        if seconds_left is not None:
+            seconds = seconds_of_round(flow, self.data)
+            if seconds > PATIENCE * seconds_left:
+                print(f"flow not estimated again: it takes about {seconds:.0f} s, {seconds_left:.0f} s are left")
+                return False
+        folder, device = checkpoints.flow_dir(self.out_dir, self.tried), next(parts.model.parameters()).device
+        self.data = build_again(self.data, folder, flow, device, quiet)
+        parts.sampler.pool = CorrespondencePool(self.data, parts.sampler.pool.device, self.config.storage)
+        self.current = self.tried
+        return True
+
+    def forget_earlier(self):
+        """Delete the flow of the run's earlier rounds; only once a checkpoint of this round is saved."""
+        for number in range(1, self.current):
+            shutil.rmtree(checkpoints.flow_dir(self.out_dir, number), ignore_errors=True)
+
+
+def model_flow(parts, stop):
+    """flow(i, partners) -> float32 (P, H, W, 2) of the model as queries would see it."""
+    model = copy.deepcopy(parts.model).eval()
+    model.load_state_dict(parts.average.state_dict(parts.model) or parts.model.state_dict())
+
+    def flow(i, partners):
+        if stop.received is not None:
+            raise KeyboardInterrupt
+        return query.dense_flows(model, i, partners)[0].cpu().numpy()
+
+    return flow
+
+
+def seconds_of_round(flow, data):
+    """What a round would take, from a few pairs of the middle frame."""
+    middle = data.num_frames // 2
+    partners = data.partners(middle)[:TRIAL]
+    flow.load_frames(BoundedCache(data.frame))
+    flow.flow_from(middle, partners[:1])  # warms up
+    began = time.monotonic()
+    flow.flow_from(middle, partners)
+    return OVERHEAD * (time.monotonic() - began) / len(partners) * sum(map(len, data.manifest["partners"]))
