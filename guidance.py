@@ -19,7 +19,7 @@ from preprocess.features import BoundedCache
 from preprocess.guided import GuidedFlow
 
 PATIENCE = 0.5  # of the time left may go to a round
-OVERHEAD = 1.5  # of a round against its flow alone: filtering and chaining
+OVERHEAD = 1.3  # of a round against its flow alone: filtering and chaining
 TRIAL = 4  # partners of one frame that are timed
 
 

@@ -25,6 +25,7 @@ SEEN_PX, GAP = 1.5, 7  # pixels: the same for walked flow; window that bridges g
 SMALL_PX = 1.0  # pixels: smaller corrections are believed even where the flow does not lead back
 SHIFT = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
 ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then averaged over a window
+EDGE_STEPS, EDGE_WINDOW, EDGE_ERROR, EDGE_LEAD = (6, 3), 5, 10, 0.5  # pixels; the same as above for rims; see `best`
 FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
 
 
@@ -104,10 +105,12 @@ class DisFlow:
         """DIS from several constant starts, so that small fast objects are found too; the best at each pixel."""
         shape, shift = self.images[i].shape, SHIFT * max(self.images[i].shape)
         starts = [np.full((*shape, 2), (x, y), np.float32) for x in (0, -shift, shift) for y in (0, -shift, shift)]
-        return self.best(i, j, [self.reduced(self.search.calc(self.images[i], self.images[j], s)) for s in starts])
+        flows = [self.reduced(self.search.calc(self.images[i], self.images[j], start)) for start in starts]
+        return self.sharpen(i, j, self.best(i, j, flows))
 
     def correct(self, i, j, start, others=()):
-        """The best, at each pixel, of the start, DIS from there, DIS after warping frame j by it, and the other flows.
+        """The best, at each pixel, of the start, DIS from there, DIS after warping frame j by it, and the other flows;
+        sharpened.
 
         Warping undoes rotation and zoom, which DIS' patches cannot follow, but tears at the borders of objects.
         """
@@ -117,7 +120,8 @@ class DisFlow:
         warped = sample(self.images[j], pixels + enlarged).astype(np.uint8)
         rest = self.dis.calc(self.images[i], warped, np.zeros_like(enlarged))  # None: the last start, which DIS keeps
         from_warped = rest + sample(enlarged, pixels + rest)
-        return self.best(i, j, [start, self.reduced(from_start), self.reduced(from_warped), *others])
+        flows = [start, self.reduced(from_start), self.reduced(from_warped), *others]
+        return self.sharpen(i, j, self.best(i, j, flows))
 
     def enlarged(self, flow):
         """Flow (H, W, 2) of the frames -> of the images that are searched."""
@@ -135,15 +139,31 @@ class DisFlow:
         missed = flow + sample(back, pixel_grid(self.size) + flow)
         return np.square(missed).sum(-1) < SEEN_PX**2
 
-    def best(self, i, j, flows):
-        """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best."""
+    def best(self, i, j, flows, window=ERROR_WINDOW, largest=LARGEST_ERROR, lead=0.0):
+        """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best.
+
+        lead: how much better than the first, in levels of luminance, another one must be.
+        """
         first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
         pixels, errors = pixel_grid(first.shape), []
         for flow in flows:
-            error = np.minimum(np.abs(sample(second, pixels + self.enlarged(flow)) - first), LARGEST_ERROR)
-            errors.append(shrink(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)), self.size))
+            error = np.minimum(np.abs(sample(second, pixels + self.enlarged(flow)) - first), largest)
+            errors.append(shrink(cv2.blur(error, (window, window)), self.size))
+        errors[0] -= lead
         choice = np.argmin(errors, axis=0)[None, ..., None]
         return np.take_along_axis(np.stack(flows), choice, axis=0)[0]
+
+    def sharpen(self, i, j, flow):
+        """Let each pixel choose between its flow (H, W, 2) and what flow further inside of a surface foretells for it.
+
+        Windows that overlap two surfaces give the rim of one the flow of the other. A pixel's neighbours a few steps
+        off in eight directions, continued linearly, hold the right one, and its own small window tells which it is.
+        """
+        for step in EDGE_STEPS:
+            inside = [2 * shifted(flow, step * x, step * y) - shifted(flow, 2 * step * x, 2 * step * y)
+                      for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]
+            flow = self.best(i, j, [flow, *inside], EDGE_WINDOW, EDGE_ERROR, EDGE_LEAD)
+        return flow
 
     def looks_alike(self, i, j, flow):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
@@ -176,6 +196,12 @@ def resize(values, size):
 def pixel_grid(size):
     """(H, W, 2) float32: each pixel's own position."""
     return util.pixel_grid(*size).numpy()
+
+
+def shifted(values, x, y):
+    """values (H, W, C) of the pixels x to the right and y below; beyond the border as at the border."""
+    height, width = values.shape[:2]
+    return values[np.arange(y, height + y).clip(0, height - 1)][:, np.arange(x, width + x).clip(0, width - 1)]
 
 
 def sample(values, pixels):
