@@ -1,9 +1,9 @@
 """Estimate the flow again while training: the model shows the estimator where to look.
 
 Flow between two frames is often wrong far apart, after fast motion and behind what hides an object; the model, which
-reconciles all pairs, is right there to a pixel or two. `flow_rounds` times, evenly over the run, training pauses, dense
-inverse search corrects the model's flow for every pair (preprocess/guided.py), the result is filtered and chained as
-the first flow was, and training goes on with it. A round's flow is a data directory of the run's, OUT/flow_<round>.
+reconciles all pairs, is right there to a pixel or two. So training pauses `flow_rounds` times, dense inverse search
+corrects the model's flow for every pair (preprocess/guided.py), the result is filtered and chained as the first flow
+was, and training goes on with it. A round's flow is a data directory of the run's own, OUT/flow_<round>.
 """
 
 import copy
@@ -33,8 +33,9 @@ class Rounds:
             self.data = DataDir.open(checkpoints.flow_dir(out_dir, current))
 
     def due(self, progress):
-        """Whether, at a progress in [0, 1], another round should begin."""
-        return min(int(progress * (self.config.flow_rounds + 1)), self.config.flow_rounds) > self.tried
+        """Whether, at a progress in [0, 1], another round should begin: R rounds at 1/(R+2), 2/(R+2) ... R/(R+2)."""
+        rounds = self.config.flow_rounds
+        return min(int(progress * (rounds + 2)), rounds) > self.tried
 
     def advance(self, parts, step, seconds_left, stop, quiet=False):
         """Estimate the flow again, and train with it from now on -> whether that was done, as there was time for it.

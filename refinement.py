@@ -1,10 +1,11 @@
 """Sharpen the model's tracks with the flow they were learnt from.
 
-Flow between two frames is exact to a tenth of a pixel where it can be trusted, but loses a point behind the first thing
-that hides it. The model knows where the point is all along, hidden or not, but to a pixel or so only. So each track is
-walked outwards from its query: into every frame from all the frames where it has been seen so far (as Neoral et al.
-chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model deciding between flows that disagree, and
-standing alone where no flow arrives. How many of these flows agree also tells whether the point is seen.
+Flow between two frames is exact where it can be trusted, but loses a point behind the first thing that hides it. The
+model knows where the point is all along, hidden or not, mostly to a fraction of a pixel, but sometimes it is pulled along
+by another surface. So each track is walked outwards from its query: into every frame from all the frames where it has
+been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model deciding
+between flows that disagree, and standing alone where no flow arrives, or where it is as near as flow can tell. How many
+of these flows agree also tells whether the point is seen.
 
 Conventions: Q points, N frames; pixels (x, y) with integer centres at the processed size; numpy arrays.
 """
@@ -15,6 +16,7 @@ from loaders.data_dir import DataDir
 from util import UserError, inside_image
 
 AGREE_PX = 2.0  # flow there and back, and flow by different ways, agree to within this
+KEEP_PX = 1.0  # the model's position stands where flow comes as near to it
 HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
 MODEL_WEIGHT, MODEL_REACH = 0.5, 10.0  # cost of a pixel away from the model, up to this many pixels
 USUAL_SHARE = 0.4  # a point is seen where this share of the flows that could arrive does, if the model is undecided
@@ -95,7 +97,10 @@ def walk(hops, frame, pixels, tracks, scores):
         if target != frame:
             arrive(hops, hops.sources(frame, target), target, tracks[:, target], (refined, seen, cost, share))
     scores = np.clip(0.5 + MODEL_SHARE * (scores - 0.5) + USUAL_SHARE - share, 0, 1)
-    return fill_hidden(tracks, refined, seen), scores
+    refined = fill_hidden(tracks, refined, seen)
+    near = np.linalg.norm(refined - tracks, axis=-1, keepdims=True) < KEEP_PX
+    near[:, frame] = False  # the query itself
+    return np.where(near, tracks, refined), scores
 
 
 def arrive(hops, sources, target, model, state):

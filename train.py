@@ -181,7 +181,7 @@ def parse(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every grouped option may also stand in the file of --config as 'key = value'. In [brackets]: defaults.")
-    parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, paper.txt or cpu.txt")
+    parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, cpu, volume or paper.txt")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="what python -m preprocess wrote")
     parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")

@@ -179,9 +179,14 @@ def exit_of(*arguments):
     return result.returncode, result.stderr.strip().splitlines()
 
 
-@pytest.mark.parametrize("name", ["default.txt", "paper.txt", "cpu.txt"])
+@pytest.mark.parametrize("name", ["default.txt", "volume.txt", "paper.txt", "cpu.txt"])
 def test_presets_are_valid(name):
     assert read_preset(ROOT / "configs" / name)
+
+
+def test_the_cpu_preset_is_the_default_one_in_fewer_steps():
+    default, cpu = (read_preset(ROOT / "configs" / name) for name in ("default.txt", "cpu.txt"))
+    assert {key for key in default | cpu if default.get(key) != cpu.get(key)} == {"num_iters"}
 
 
 def test_bad_input_exits_with_2_and_one_line(data_dir, tmp_path):
