@@ -1,11 +1,11 @@
 """Sharpen the model's tracks with the flow they were learnt from.
 
 Flow between two frames is exact where it can be trusted, but loses a point behind the first thing that hides it. The
-model knows where the point is all along, hidden or not, mostly to a fraction of a pixel, but sometimes it is pulled along
-by another surface. So each track is walked outwards from its query: into every frame from all the frames where it has
-been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model deciding
-between flows that disagree, and standing alone where no flow arrives, or where it is as near as flow can tell. How many
-of these flows agree also tells whether the point is seen.
+model knows where the point is all along, hidden or not, mostly to a fraction of a pixel, but sometimes it is pulled
+along by another surface. So each track is walked outwards from its query: into every frame from all the frames where it
+has been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model
+deciding between flows that disagree, and standing alone where no flow arrives, or where it is as near as flow can tell.
+How many of these flows agree also tells whether the point is seen.
 
 Conventions: Q points, N frames; pixels (x, y) with integer centres at the processed size; numpy arrays.
 """

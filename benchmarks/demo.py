@@ -32,7 +32,7 @@ def preprocess_arguments(arguments, out):
     """Input and options of the preprocessing: the user's video, cut and shrunk, or the synthetic clip."""
     if arguments.video:
         return [Path(arguments.video).resolve(), "--max_side", MAX_SIDE, "--end", MAX_FRAMES]
-    make_scene("demo", seed=0, num_frames=32, height=128, width=192).save(out / "clip")
+    make_scene("demo", seed=0, num_frames=24, height=112, width=160).save(out / "clip")
     print(f"synthetic clip, with its ground truth: {out / 'clip'}")
     return [out / "clip" / "frames"]
 
