@@ -30,7 +30,7 @@ class Run(NamedTuple):
     data_dir: str
     step: int
     occlusion_threshold: float
-    flow_dir: str  # the data directory with the flow that it was trained with last: data_dir, or one of its own
+    flow_dir: str  # the data directory of the run's own flow; data_dir where it has none, or it is gone
 
 
 def describe_video(data):
@@ -111,9 +111,9 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
         return _load_reference(state, path, data_dir, device)
     model = model_from(state["config"], state["video"]).to(device).eval()
     model.load_state_dict(state["ema"] or state["model"])
-    data_dir, round_dir = data_dir or state["data_dir"], flow_dir(path.parent.parent, state.get("flow_round", 0))
+    data_dir, own = data_dir or state["data_dir"], flow_dir(path.parent.parent, state.get("flow_round", 0))
     return Run(model, state["config"], state["video"], data_dir, state["step"],
-               OCCLUSION_THRESHOLD[state["config"]["rendering"]], str(round_dir or data_dir))
+               OCCLUSION_THRESHOLD[state["config"]["rendering"]], str(own if own and own.is_dir() else data_dir))
 
 
 def _load_reference(state, path, data_dir, device):

@@ -129,6 +129,8 @@ def test_a_run_goes_on_with_its_own_flow_and_resumes_to_the_bit(data_dir, tmp_pa
     assert own.manifest["settings"]["flow"]["method"] == "guided"
     again = checkpoints.load_run(tmp_path / "whole")
     assert refinement.flow_at_hand(again, "on").path == own.path
+    own.path.rename(tmp_path / "gone")
+    assert checkpoints.load_run(tmp_path / "whole").flow_dir == str(data_dir)
 
     class StopError(Exception):
         pass
