@@ -10,6 +10,8 @@ import copy
 import shutil
 import time
 
+from tqdm import tqdm
+
 import checkpoints
 from loaders.correspondences import CorrespondencePool
 from loaders.data_dir import DataDir
@@ -17,6 +19,7 @@ from networks import query
 from preprocess.driver import build_again
 from preprocess.features import BoundedCache
 from preprocess.guided import GuidedFlow
+from util import UserError
 
 PATIENCE = 0.5  # of the time left may go to a round
 OVERHEAD = 1.3  # of a round against its flow alone: filtering and chaining
@@ -30,7 +33,11 @@ class Rounds:
         """UserError when the flow of the round that a run resumes in is gone."""
         self.out_dir, self.config, self.current, self.tried, self.data = out_dir, config, current, current, data
         if current:
-            self.data = DataDir.open(checkpoints.flow_dir(out_dir, current))
+            try:
+                self.data = DataDir.open(checkpoints.flow_dir(out_dir, current))
+            except UserError as error:
+                reason = f"the run's own flow is not there any more ({error})"
+                raise UserError(f"--resume: {reason}; start a new run") from None
 
     def due(self, progress):
         """Whether, at a progress in [0, 1], another round should begin: R rounds at 1/(R+2), 2/(R+2) ... R/(R+2)."""
@@ -48,11 +55,12 @@ class Rounds:
         if seconds_left is not None:
             seconds = seconds_of_round(flow, self.data)
             if seconds > PATIENCE * seconds_left:
-                print(f"flow not estimated again: it takes about {seconds:.0f} s, {seconds_left:.0f} s are left")
+                tqdm.write(f"flow not estimated again: it takes about {seconds:.0f} s, {seconds_left:.0f} s are left")
                 return False
         folder, device = checkpoints.flow_dir(self.out_dir, self.tried), next(parts.model.parameters()).device
         self.data = build_again(self.data, folder, flow, device, quiet)
-        parts.sampler.pool = CorrespondencePool(self.data, parts.sampler.pool.device, self.config.storage)
+        storage_device, parts.sampler.pool = parts.sampler.pool.device, None  # so that only one is in memory
+        parts.sampler.pool = CorrespondencePool(self.data, storage_device, self.config.storage)
         self.current = self.tried
         return True
 

@@ -16,6 +16,7 @@ from loaders.data_dir import DataDir
 from preprocess.driver import build_again
 from preprocess.guided import GuidedFlow
 from tests.test_train import RENDERING, TINY, assert_equal
+from util import UserError
 
 MOVED = np.float32([5, -3])  # pixels from each frame to the next
 
@@ -145,6 +146,14 @@ def test_a_run_goes_on_with_its_own_flow_and_resumes_to_the_bit(data_dir, tmp_pa
     resumed = fit(data_dir, tmp_path / "parts", "--num_iters", 16, "--resume")
     for key in ("model", "ema", "optimizer", "sampler", "rng", "step", "flow_round"):
         assert_equal(resumed[key], whole[key])
+
+
+def test_a_run_whose_own_flow_is_gone_is_not_resumed(data_dir, tmp_path):
+    volume = [*RENDERING["volume"], "--num_iters", 8]
+    fit(data_dir, tmp_path / "run", *volume)
+    (tmp_path / "run" / "flow_1").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="flow is not there any more"):
+        fit(data_dir, tmp_path / "run", *RENDERING["volume"], "--num_iters", 16, "--resume")
 
 
 def test_only_the_last_round_stays_on_disk(data_dir, tmp_path):
