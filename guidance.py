@@ -23,7 +23,7 @@ from util import UserError
 
 PATIENCE = 0.5  # of the time left may go to a round
 OVERHEAD = 1.3  # of a round against its flow alone: filtering and chaining
-TRIAL = 4  # partners of one frame that are timed
+TRIAL = 8  # partners of one frame that are timed
 
 
 class Rounds:
@@ -86,7 +86,8 @@ def model_flow(parts, stop):
 def seconds_of_round(flow, data):
     """What a round would take, from a few pairs of the middle frame."""
     middle = data.num_frames // 2
-    partners = data.partners(middle)[:TRIAL]
+    partners = data.partners(middle)
+    partners = partners[:: -(-len(partners) // TRIAL)]
     flow.load_frames(BoundedCache(data.frame))
     flow.flow_from(middle, partners[:1])  # warms up
     began = time.monotonic()

@@ -31,7 +31,7 @@ from evaluation.baselines import BASELINES
 from util import UserError, atomic_path, command
 
 COLUMNS = ("AJ", "delta_avg", "OA", "TC", "AJ alone", "delta_avg alone", "OA alone", "PCK", "J&F", "minutes", "memory")
-QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5]}
+QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5], "no_real": True}
 
 
 def parse_arguments(arguments=None):
@@ -39,7 +39,7 @@ def parse_arguments(arguments=None):
         prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="one seed of each scene, DIS flow, short runs: under 15 min on 2 cores")
+    add("--quick", action="store_true", help="one seed of each scene, DIS flow, short runs: about 15 min on 2 cores")
     add("--scenes", nargs="*", default=list(BENCHMARK_KINDS), choices=BENCHMARK_KINDS, metavar="KIND",
         help=f"of {', '.join(BENCHMARK_KINDS)} (default: all)")
     add("--seeds", nargs="+", type=int, default=list(range(6)), help="seeds of the scenes (default: 0 to 5)")
