@@ -17,7 +17,7 @@ from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_o
 from preprocess.pairs import outwards
 from util import inside_image
 
-REVISION = 2  # of what follows: flow of another one is estimated again
+REVISION = 3  # of what follows: flow of another one is estimated again
 SEARCH_STEPS = 25  # of gradient descent, twice the preset's
 ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
@@ -26,6 +26,7 @@ SMALL_PX = 1.0  # pixels: smaller corrections are believed even where the flow d
 SHIFT = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
 ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then averaged over a window
 EDGE_STEPS, EDGE_WINDOW, EDGE_ERROR, EDGE_LEAD = (6, 3), 5, 10, 0.5  # pixels; the same as above for rims; see `best`
+EXPOSURE_STRIDE, EXPOSURE_PRIOR = 3, 25  # pixels; variance of luminance that speaks for a gain of 1
 FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
 
 
@@ -142,10 +143,13 @@ class DisFlow:
     def best(self, i, j, flows, window=ERROR_WINDOW, largest=LARGEST_ERROR, lead=0.0):
         """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best.
 
+        Frame j is first brought to frame i's brightness and contrast, as they are where the first flow leads.
         lead: how much better than the first, in levels of luminance, another one must be.
         """
         first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
         pixels, errors = pixel_grid(first.shape), []
+        gain, offset = exposure(sample(second, pixels + self.enlarged(flows[0])), first)
+        second = gain * second + offset
         for flow in flows:
             error = np.minimum(np.abs(sample(second, pixels + self.enlarged(flow)) - first), largest)
             errors.append(shrink(cv2.blur(error, (window, window)), self.size))
@@ -181,6 +185,17 @@ def luminance(frame):
 def enlarge(image, factor):
     """(H, W) -> (factor * H, factor * W)."""
     return image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def exposure(image, target):
+    """gain, offset that bring the luminance of image (H, W) to that of target (H, W), ignoring what does not match."""
+    image, target = image[::EXPOSURE_STRIDE, ::EXPOSURE_STRIDE], target[::EXPOSURE_STRIDE, ::EXPOSURE_STRIDE]
+    off = target - image - np.median(target - image)
+    matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
+    x, y = image[matching], target[matching]
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
+    gain = np.clip((covariance + EXPOSURE_PRIOR) / (x.var() + EXPOSURE_PRIOR), 0.5, 2.0)
+    return np.float32(gain), np.float32(y.mean() - gain * x.mean())
 
 
 def shrink(values, size):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.dis import DisFlow, fill
+from preprocess.dis import DisFlow, exposure, fill
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
 
@@ -128,3 +128,24 @@ def test_rims_get_the_flow_of_their_own_surface():
     assert rim.sum() > 300
     assert (np.linalg.norm(sharp - true, axis=-1) < 0.5)[rim].mean() > 0.85
     assert (np.linalg.norm(sharp - true, axis=-1) < 0.1)[square].mean() > 0.95
+
+
+def test_exposure_is_found_among_outliers():
+    random = np.random.default_rng(0)
+    image = random.uniform(0, 200, (60, 80)).astype(np.float32)
+    target = 0.8 * image + 25
+    target[:15] = random.uniform(0, 255, (15, 80))  # a quarter shows something else
+    gain, offset = exposure(image, target)
+    assert abs(gain - 0.8) < 0.05 and abs(offset - 25) < 6
+    assert exposure(image, image) == (1, 0)
+
+
+def test_a_frame_that_is_darker_and_flatter_is_followed_as_well():
+    random = np.random.default_rng(1)
+    texture = cv2.resize(random.integers(0, 256, (40, 40), np.uint8), (160, 160), interpolation=cv2.INTER_CUBIC)
+    frames = [texture[20 : 20 + 96, 20 : 20 + 120], texture[23 : 23 + 96, 14 : 14 + 120]]
+    frames[1] = (0.7 * frames[1] + 10).round().astype(np.uint8)
+    estimator = DisFlow()
+    estimator.load_frames(np.stack(frames)[..., None].repeat(3, -1))
+    error = np.linalg.norm(estimator.flow_from(0, [1])[0] - (6, -3), axis=-1)
+    assert (error[12:-12, 12:-12] < 1).mean() > 0.97
