@@ -142,12 +142,13 @@ def train(arguments, config):
                 checkpoints.save_state(out_dir, snapshot(), config.keep)
                 if not rounds.advance(parts, step, clock.seconds_left, stop, arguments.quiet):
                     continue
-                checkpoints.save_state(out_dir, snapshot(), config.keep)
+                good = snapshot()
+                checkpoints.save_state(out_dir, good, config.keep)
                 rounds.forget_earlier()
                 objective, weights_at = make_objective(model, sampler, config)
             nominal = clock.nominal_step(step)
             if config.error_map == "render" and sampler.hard and step and step % config.error_map_every == 0:
-                sampler.set_error_maps(render_error_maps(model, data))
+                sampler.set_error_maps(render_error_maps(model, rounds.data))
             max_interval = interval(nominal, config.interval_start, config.interval_every, model.num_frames - 1)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
 

@@ -147,12 +147,11 @@ class DisFlow:
         lead: how much better than the first, in levels of luminance, another one must be.
         """
         first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
-        pixels, errors = pixel_grid(first.shape), []
-        gain, offset = exposure(sample(second, pixels + self.enlarged(flows[0])), first)
-        second = gain * second + offset
-        for flow in flows:
-            error = np.minimum(np.abs(sample(second, pixels + self.enlarged(flow)) - first), largest)
-            errors.append(shrink(cv2.blur(error, (window, window)), self.size))
+        pixels = pixel_grid(first.shape)
+        seen = [sample(second, pixels + self.enlarged(flow)) for flow in flows]
+        gain, offset = exposure(seen[0], first)
+        errors = [np.minimum(np.abs(gain * image + offset - first), largest) for image in seen]
+        errors = [shrink(cv2.blur(error, (window, window)), self.size) for error in errors]
         errors[0] -= lead
         choice = np.argmin(errors, axis=0)[None, ..., None]
         return np.take_along_axis(np.stack(flows), choice, axis=0)[0]

@@ -51,16 +51,8 @@ def build(
         estimator = choose_estimator(data, flow, raft_weights, iterations, device, sum(map(len, partners)))
         if max_direct is None:
             max_direct = data.num_frames
-        discard_stale(data, {
-            "flow": {**estimator.description, "pairs": rule},
-            "filter": {"cycle_threshold": cycle_threshold, "max_direct": max_direct,
-                       "appearance": descriptor.description},
-            "chain": {"chain": chain},
-            "counts": {},
-        }, bar)  # fmt: skip
-        data.manifest.update(partners=partners, chained=bool(chain))
-        data.save_manifest()
-        run_stages(data, estimator, descriptor, device, (cycle_threshold, max_direct), keep_direct, bar)
+        thresholds = {"cycle_threshold": cycle_threshold, "max_direct": max_direct}
+        do_stages(data, estimator, descriptor, device, partners, rule, thresholds, chain, keep_direct, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
 
@@ -73,17 +65,23 @@ def build_again(stored, data_dir, estimator, device, quiet=False):
     bar, appearance, settings = Progress(quiet), make_appearance("census", device), stored.manifest["settings"]
     with claimed(data_dir) as path:
         data = copy_frames(stored, path)
-        discard_stale(data, {
-            "flow": {**estimator.description, "pairs": settings["flow"]["pairs"]},
-            "filter": {**settings["filter"], "appearance": appearance.description},
-            "chain": settings["chain"],
-            "counts": {},
-        }, bar)  # fmt: skip
-        data.manifest.update(partners=stored.manifest["partners"], chained=stored.chained)
-        data.save_manifest()
-        thresholds = settings["filter"]["cycle_threshold"], settings["filter"]["max_direct"]
-        run_stages(data, estimator, appearance, device, thresholds, False, bar)
+        thresholds = {name: settings["filter"][name] for name in ("cycle_threshold", "max_direct")}
+        partners, rule, chain = stored.manifest["partners"], settings["flow"]["pairs"], settings["chain"]["chain"]
+        do_stages(data, estimator, appearance, device, partners, rule, thresholds, chain, False, bar)
     return DataDir.open(path)
+
+
+def do_stages(data, estimator, appearance, device, partners, rule, thresholds, chain, keep_direct, bar):
+    """Record the settings of all stages after the frames, discard what was done with others, and do what is left."""
+    discard_stale(data, {
+        "flow": {**estimator.description, "pairs": rule},
+        "filter": {**thresholds, "appearance": appearance.description},
+        "chain": {"chain": chain},
+        "counts": {},
+    }, bar)  # fmt: skip
+    data.manifest.update(partners=partners, chained=bool(chain))
+    data.save_manifest()
+    run_stages(data, estimator, appearance, device, tuple(thresholds.values()), keep_direct, bar)
 
 
 def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations):

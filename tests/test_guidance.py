@@ -10,12 +10,11 @@ import checkpoints
 import preprocess
 import refinement
 import train
-from benchmarks.scenes import SceneFlow, make_scene
 from guidance import Rounds
 from loaders.data_dir import DataDir
 from preprocess.driver import build_again
 from preprocess.guided import GuidedFlow
-from tests.test_train import RENDERING, TINY, assert_equal
+from tests.test_train import RENDERING, TINY, assert_equal, run
 from util import UserError
 
 MOVED = np.float32([5, -3])  # pixels from each frame to the next
@@ -109,18 +108,8 @@ def test_rounds_are_spread_over_the_run(still_data, tmp_path):
     assert not Rounds(still_data, tmp_path, SimpleNamespace(flow_rounds=0)).due(1.0)
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    scene = make_scene("occlusion", seed=0, num_frames=5, height=32, width=48)
-    folder = tmp_path_factory.mktemp("clip") / "data"
-    preprocess.build(scene.video, folder, flow=SceneFlow(scene), quiet=True)
-    return folder
-
-
 def fit(data_dir, out_dir, *options):
-    options = ["--data_dir", data_dir, "--out_dir", out_dir, *TINY, "--flow_rounds", "1", "--log_every", "4", *options]
-    train.train(*train.parse([str(option) for option in options]))
-    return checkpoints.read(checkpoints.newest(out_dir))
+    return run(data_dir, out_dir, "--flow_rounds", 1, "--log_every", 4, *options)
 
 
 def test_a_run_goes_on_with_its_own_flow_and_resumes_to_the_bit(data_dir, tmp_path):

@@ -33,14 +33,6 @@ SURFACE_TERMS = ("total", "flow", "rgb", "smoothness", "depth_range", "depth_sam
                  "depth_flatness")
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    scene = make_scene("occlusion", seed=0, num_frames=6, height=32, width=48)
-    folder = tmp_path_factory.mktemp("clip") / "data"
-    preprocess.build(scene.video, folder, flow=SceneFlow(scene), quiet=True)
-    return folder
-
-
 def run(data_dir, out_dir, *options):
     arguments, config = train.parse(["--data_dir", str(data_dir), "--out_dir", str(out_dir), *TINY, *map(str, options)])
     train.train(arguments, config)
