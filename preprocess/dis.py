@@ -2,10 +2,13 @@
 
 DIS alone loses an object once it has moved by more than a patch or two and follows the background instead, there and
 back alike. Between adjacent frames it is nearly exact. So the flow i -> j starts from the flow i -> j-1 carried on by
-the adjacent flow j-1 -> j, and DIS only corrects it. Measured on layered scenes: benchmarks/NOTES.md.
+the adjacent flow j-1 -> j, and DIS only corrects it. Every flow is then put in order by the few affine motions that
+explain most of it (preprocess/motions.py). Measured on layered scenes: benchmarks/NOTES.md.
 
-Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images float32 luminance.
+Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images luminance.
 """
+
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,26 +17,33 @@ import torch
 import util
 from preprocess.features import BoundedCache, CensusAppearance
 from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
+from preprocess.keypoints import find_keypoints, moving_together
+from preprocess.motions import Motions
 from preprocess.pairs import outwards
 from util import inside_image
 
-REVISION = 3  # of what follows: flow of another one is estimated again
+REVISION = 4  # of what follows: flow of another one is estimated again
 SEARCH_STEPS = 25  # of gradient descent, twice the preset's
 ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
-SEEN_PX, GAP = 1.5, 7  # pixels: the same for walked flow; window that bridges gaps of the inverse
-SMALL_PX = 1.0  # pixels: smaller corrections are believed even where the flow does not lead back
 SHIFT = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
 ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then averaged over a window
-EDGE_STEPS, EDGE_WINDOW, EDGE_ERROR, EDGE_LEAD = (6, 3), 5, 10, 0.5  # pixels; the same as above for rims; see `best`
+HINT_LEAD = 1.0  # levels of luminance by which another flow must beat the first hint
+COLOUR_WINDOW, BLUR = 3, 0.7  # of colour differences; of the luminance that motions are registered on
+EXACT_PX, EXACT_WINDOW, EXACT_LEAD = 0.7, 15, 0.25  # ordered flow is refined by so little, where errors fall so much
 EXPOSURE_STRIDE, EXPOSURE_PRIOR = 3, 25  # pixels; variance of luminance that speaks for a gain of 1
 FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
 
 
 class DisFlow:
-    """Flow estimator (see preprocess.flow). preset: plain DIS, each pair on its own ('fast', 'medium'; no walk)."""
+    """Flow estimator (see preprocess.flow).
 
-    def __init__(self, preset=None, finest_scale=0, reason=""):
+    preset: plain DIS, each pair on its own ('fast', 'medium'; no walk). hints(i, j): a list of flows that may be right;
+    adjacent frames start from them.
+    """
+
+    def __init__(self, preset=None, finest_scale=0, reason="", hints=None):
+        self.hints = hints or (lambda i, j: [])
         fast, medium = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
         self.dis = cv2.DISOpticalFlow_create({None: medium, "medium": medium, "fast": fast}[preset])
         if finest_scale is not None:
@@ -54,6 +64,10 @@ class DisFlow:
         self.search.setPatchStride(2 if self.factor == 2 else 4)
         appearance = CensusAppearance()
         self.images = BoundedCache(lambda i: enlarge(luminance(self.frames[i]), self.factor))
+        self.colours = BoundedCache(lambda i: enlarge(np.ascontiguousarray(self.frames[i]), self.factor))
+        self.smooth = BoundedCache(lambda i: cv2.GaussianBlur(
+            luminance(self.frames[i]).astype(np.float32), (0, 0), BLUR))  # fmt: skip
+        self.keypoints = BoundedCache(lambda i: find_keypoints(self.images[i], self.factor))
         self.adjacent = BoundedCache(lambda pair: self.adjacent_flow(*pair))
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(self.frames[i]))
@@ -91,10 +105,9 @@ class DisFlow:
             flow = flow + motion
         if abs(j - i) == 1:
             return flow, seen, motion
-        corrected = self.correct(i, j, flow)
-        alike, back = self.looks_alike(i, j, corrected), self.leads_back(i, j, corrected)
-        small = np.square(corrected - flow).sum(-1) < SMALL_PX**2
-        return np.where((alike & (back | small))[..., None], corrected, flow), alike & back, motion
+        corrected = self.correct(i, j, flow, *self.hints(i, j))
+        alike = self.looks_alike(i, j, corrected)
+        return np.where(alike[..., None], corrected, flow), alike, motion
 
     def returns(self, i, j):
         """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
@@ -103,26 +116,51 @@ class DisFlow:
         return (np.square(missed).sum(-1) < RETURN_PX**2).astype(np.float32)
 
     def adjacent_flow(self, i, j):
-        """DIS from several constant starts, so that small fast objects are found too; the best at each pixel."""
-        shape, shift = self.images[i].shape, SHIFT * max(self.images[i].shape)
-        starts = [np.full((*shape, 2), (x, y), np.float32) for x in (0, -shift, shift) for y in (0, -shift, shift)]
-        flows = [self.reduced(self.search.calc(self.images[i], self.images[j], start)) for start in starts]
-        return self.sharpen(i, j, self.best(i, j, flows))
+        """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
+        hints = self.hints(i, j)
+        if hints:
+            return self.correct(i, j, *hints)
+        first, second = self.images[i], self.images[j]
+        second = relit(second, *exposure(np.sort(second, axis=None), np.sort(first, axis=None)))
+        shift = SHIFT * max(first.shape)
+        shifts = [(x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)]
+        starts = [np.full((*first.shape, 2), start, np.float32) for start in shifts]
+        flows = [self.reduced(self.search.calc(first, second, start)) for start in starts]
+        return self.order(i, j, self.best(i, j, flows))
 
-    def correct(self, i, j, start, others=()):
-        """The best, at each pixel, of the start, DIS from there, DIS after warping frame j by it, and the other flows;
-        sharpened.
+    def correct(self, i, j, start, *hints):
+        """The best, at each pixel, of the start, DIS after warping frame j by it, and the hints; in order.
 
         Warping undoes rotation and zoom, which DIS' patches cannot follow, but tears at the borders of objects.
         """
-        enlarged = self.enlarged(start)
-        pixels = pixel_grid(enlarged.shape[:2])
-        from_start = self.dis.calc(self.images[i], self.images[j], enlarged.copy())
-        warped = sample(self.images[j], pixels + enlarged).astype(np.uint8)
-        rest = self.dis.calc(self.images[i], warped, np.zeros_like(enlarged))  # None: the last start, which DIS keeps
-        from_warped = rest + sample(enlarged, pixels + rest)
-        flows = [start, self.reduced(from_start), self.reduced(from_warped), *others]
-        return self.sharpen(i, j, self.best(i, j, flows))
+        enlarged, first = self.enlarged(start), self.images[i]
+        pixels = pixel_grid(first.shape)
+        warped = sample(self.images[j], pixels + enlarged)
+        rest = self.dis.calc(first, relit(warped, *exposure(warped, first)), np.zeros_like(enlarged))
+        corrected = self.reduced(rest + sample(enlarged, pixels + rest))
+        return self.order(i, j, self.best(i, j, [*hints, start, corrected], lead=HINT_LEAD if hints else 0.0))
+
+    def order(self, i, j, flow):
+        """The flow (H, W, 2) put in order by a few affine motions, then refined where little is missing."""
+        gain, offset = exposure(sample(self.smooth[j], pixel_grid(self.size) + flow), self.smooth[i])
+        errors = partial(self.colour_errors, self.colours[i], relit(self.colours[j], gain, offset))
+        matches = moving_together(self.keypoints[i], self.keypoints[j], flow)
+        motions = Motions(self.smooth[i], gain * self.smooth[j] + offset)
+        ordered = motions.order(flow, errors, self.frames[i], matches)
+        second = relit(self.images[j], gain, offset)
+        refined = self.reduced(self.dis.calc(self.images[i], second, self.enlarged(ordered)))
+        before, after = (cv2.blur(error, (EXACT_WINDOW, EXACT_WINDOW)) for error in errors([ordered, refined]))
+        small = np.square(refined - ordered).sum(-1) < EXACT_PX**2
+        return np.where((small & (after < before - EXACT_LEAD))[..., None], refined, ordered)
+
+    def colour_errors(self, first, second, flows):
+        """float32 (F, H, W): the channels' largest difference, averaged over a small window, where flows lead."""
+        pixels, errors = pixel_grid(first.shape[:2]), []
+        for flow in flows:
+            red, green, blue = cv2.split(cv2.absdiff(sample(second, pixels + self.enlarged(flow)), first))
+            largest = np.minimum(cv2.max(cv2.max(red, green), blue), LARGEST_ERROR).astype(np.float32)
+            errors.append(cv2.blur(shrink(largest, self.size), (COLOUR_WINDOW, COLOUR_WINDOW)))
+        return np.stack(errors)
 
     def enlarged(self, flow):
         """Flow (H, W, 2) of the frames -> of the images that are searched."""
@@ -132,15 +170,7 @@ class DisFlow:
         """The inverse of `enlarged`."""
         return flow if self.factor == 1 else shrink(flow, self.size) / np.float32(self.factor)
 
-    def leads_back(self, i, j, flow):
-        """bool (H, W): DIS from frame j back to frame i, started at the inverse of the flow, returns to the start."""
-        start = inverse(flow)
-        back = self.dis.calc(self.images[j], self.images[i], self.enlarged(start))
-        back = self.best(j, i, [start, self.reduced(back)])
-        missed = flow + sample(back, pixel_grid(self.size) + flow)
-        return np.square(missed).sum(-1) < SEEN_PX**2
-
-    def best(self, i, j, flows, window=ERROR_WINDOW, largest=LARGEST_ERROR, lead=0.0):
+    def best(self, i, j, flows, lead=0.0):
         """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best.
 
         Frame j is first brought to frame i's brightness and contrast, as they are where the first flow leads.
@@ -150,23 +180,11 @@ class DisFlow:
         pixels = pixel_grid(first.shape)
         seen = [sample(second, pixels + self.enlarged(flow)) for flow in flows]
         gain, offset = exposure(seen[0], first)
-        errors = [np.minimum(np.abs(gain * image + offset - first), largest) for image in seen]
-        errors = [shrink(cv2.blur(error, (window, window)), self.size) for error in errors]
+        errors = [np.minimum(np.abs(gain * image + offset - first), LARGEST_ERROR) for image in seen]
+        errors = [shrink(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)), self.size) for error in errors]
         errors[0] -= lead
         choice = np.argmin(errors, axis=0)[None, ..., None]
         return np.take_along_axis(np.stack(flows), choice, axis=0)[0]
-
-    def sharpen(self, i, j, flow):
-        """Let each pixel choose between its flow (H, W, 2) and what flow further inside of a surface foretells for it.
-
-        Windows that overlap two surfaces give the rim of one the flow of the other. A pixel's neighbours a few steps
-        off in eight directions, continued linearly, hold the right one, and its own small window tells which it is.
-        """
-        for step in EDGE_STEPS:
-            inside = [2 * shifted(flow, step * x, step * y) - shifted(flow, 2 * step * x, 2 * step * y)
-                      for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]
-            flow = self.best(i, j, [flow, *inside], EDGE_WINDOW, EDGE_ERROR, EDGE_LEAD)
-        return flow
 
     def looks_alike(self, i, j, flow):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
@@ -187,14 +205,19 @@ def enlarge(image, factor):
 
 
 def exposure(image, target):
-    """gain, offset that bring the luminance of image (H, W) to that of target (H, W), ignoring what does not match."""
-    image, target = image[::EXPOSURE_STRIDE, ::EXPOSURE_STRIDE], target[::EXPOSURE_STRIDE, ::EXPOSURE_STRIDE]
+    """gain, offset that bring the luminance of image (H, W) or (n,) to that of its target, ignoring what differs."""
+    image, target = (v[(np.s_[::EXPOSURE_STRIDE],) * v.ndim].astype(np.float32) for v in (image, target))
     off = target - image - np.median(target - image)
     matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
     x, y = image[matching], target[matching]
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
     gain = np.clip((covariance + EXPOSURE_PRIOR) / (x.var() + EXPOSURE_PRIOR), 0.5, 2.0)
     return np.float32(gain), np.float32(y.mean() - gain * x.mean())
+
+
+def relit(image, gain, offset):
+    """A uint8 image at another exposure."""
+    return cv2.addWeighted(image, float(gain), image, 0, float(offset))
 
 
 def shrink(values, size):
@@ -212,27 +235,10 @@ def pixel_grid(size):
     return util.pixel_grid(*size).numpy()
 
 
-def shifted(values, x, y):
-    """values (H, W, C) of the pixels x to the right and y below; beyond the border as at the border."""
-    height, width = values.shape[:2]
-    return values[np.arange(y, height + y).clip(0, height - 1)][:, np.arange(x, width + x).clip(0, width - 1)]
-
-
 def sample(values, pixels):
     """values (H, W) or (H, W, 2) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
     x, y = np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
     return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def inverse(flow):
-    """A rough inverse of flow (H, W, 2): each pixel's flow, reversed, where it lands; spread into the gaps."""
-    (height, width), landed = flow.shape[:2], np.round(pixel_grid(flow.shape[:2]) + flow).astype(int)
-    inside = inside_image(landed, height, width)
-    back, known = np.zeros_like(flow), np.zeros((height, width), np.float32)
-    x, y = landed[inside].T
-    back[y, x], known[y, x] = -flow[inside], 1
-    near = cv2.blur(back, (GAP, GAP)) / np.maximum(cv2.blur(known, (GAP, GAP)), 1e-6)[..., None]
-    return np.where(known[..., None] > 0, back, near).astype(np.float32)
 
 
 def fill(motion, flow, trusted):

@@ -1,13 +1,12 @@
-"""Flow estimated a second time, from a guess that knows more than two frames: that of a model fitted to the first flow.
+"""Flow estimated a second time, with hints that know more than two frames: those of a model fitted to the first flow.
 
 A model has seen every pair of the video, so its flow is right to a pixel or two also where an estimator, which sees two
-frames, is lost: after fast motion, over long times, behind what hides an object. Dense inverse search from there finds
-the last pixel, and is kept where it explains the frames better than the flow that was there.
+frames, is lost: after fast motion, over long times, behind what hides an object. Walked DIS takes it, and the flow that
+was there, as hints wherever they explain the frames better than what it finds itself.
 """
 
-import numpy as np
-
 from preprocess.dis import DisFlow
+from preprocess.features import BoundedCache
 
 
 class GuidedFlow:
@@ -17,19 +16,19 @@ class GuidedFlow:
 
     def __init__(self, guess, stored, name):
         """name: what the guess is, for .description."""
-        self.guess, self.stored, self.dis = guess, stored, DisFlow()
+        self.stored, self.dis = stored, DisFlow(hints=self.hints)
+        self.dis.load_frames(BoundedCache(stored.frame))
+        self.guesses = BoundedCache(lambda i: guess(i, list(stored.partners(i))))
         self.description = {"method": "guided", "guess": name, "by": self.dis.description,
                             "first": stored.manifest["settings"]["flow"]}
 
     def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-        self.dis.load_frames(frames)
+        """Nothing to do: the frames are those of the stored flow."""
 
     def flow_from(self, i, partners):
         """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
-        guesses = self.guess(i, partners)
-        return np.stack([self.better_of(i, j, guess) for j, guess in zip(partners, guesses, strict=True)])
+        return self.dis.flow_from(i, partners)
 
-    def better_of(self, i, j, guess):
-        """Of the guess (H, W, 2), what DIS makes of it, and the stored flow the best at each pixel."""
-        return self.dis.correct(i, j, guess, [self.stored.flow(i, j)])
+    def hints(self, i, j):
+        """The model's flow and the stored flow."""
+        return [self.guesses[i][list(self.stored.partners(i)).index(j)], self.stored.flow(i, j)]

@@ -1,0 +1,177 @@
+"""Flow put in order by a few affine motions.
+
+Most of what moves between two frames moves in a few ways: the camera, and each rigid thing or part of one. An
+estimator that looks through small windows does not know that, and goes wrong where a window shows too little: on thin
+things, at rims, where there is no texture. So the affine motions that explain most of a flow are found and registered
+on the frames themselves; then each pixel chooses between them and its own flow: by colour, and as its neighbours of
+like colour do.
+
+Conventions: flow float32 (H, W, 2), (x, y) in pixels, flattened to (n, 2) inside; a motion (3, 2) is the flow
+(x, y, 1) @ motion, x and y running from -1 to 1 over the frame; luminance float32 (H, W), 0 to 255.
+"""
+
+import cv2
+import numpy as np
+
+ROUNDS = 2  # the flow that has been put in order shows the motions better
+MOTIONS, LEAST, TRIES = 8, 40, 2  # at most so many, of so many pixels, looked for so often
+GUESSES, NEIGHBOURS, ALIKE_PX = 150, 12, 2.0  # fits to random pixels and some around them that move alike
+RADII = (1 / 32, 1 / 16, 1 / 8)  # of what is around them, in long sides
+TESTED, INLIER_PX, TAKEN_PX = 1500, 0.75, 1.1  # pixels that guesses are tested on; those that a motion explains
+REGISTERED, STEPS, ROBUST, DAMPING = 3000, 4, 10.0, 0.02  # pixels, Gauss-Newton steps, levels, of a registration
+AROUND_PX = 4  # what is around a matched point
+OWN, AWAY, AWAY_PX = 3.0, 0.5, 4.0  # levels that the own flow costs, and a pixel's distance from it, up to so many
+CERTAINTY, COUPLING, CONTRAST, SWEEPS = 0.3, 1.0, 12.0, 5  # of the mean field: per level, per neighbour, levels, steps
+REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
+
+
+class Motions:
+    """Finds and assigns the motions between two frames of size (H, W). seed: of the random guesses."""
+
+    def __init__(self, first, second, seed=0):
+        """first, second: luminance of the frames, at equal exposure."""
+        self.first, self.second, self.size, self.rng = first, second, first.shape, np.random.default_rng(seed)
+        self.slopes = [cv2.Sobel(second, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))]
+        x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in (self.size[1], self.size[0]))
+        self.basis = np.stack([*np.meshgrid(x, y), np.ones(self.size, np.float32)], axis=-1).reshape(-1, 3)
+
+    def order(self, flow, errors_of, guide, matches=()):
+        """Flow (H, W, 2) -> the same in order.
+
+        errors_of: F flows -> how badly each explains each pixel, (F, H, W) in levels; guide (H, W, C): colours.
+        matches: groups of points of one motion each that may be missing in the flow, see preprocess.keypoints.
+        """
+        ordered, alike = flow, likeness(guide)
+        missing = [self.from_matches(*group) for group in matches]
+        for _ in range(ROUNDS):
+            motions = self.find(ordered) + missing
+            choices = np.stack([flow, *((self.basis @ motion).reshape(flow.shape) for motion in motions)])
+            costs = errors_of(choices) + AWAY * np.sqrt(squared_norm(choices - flow)).clip(max=AWAY_PX)
+            costs[0] += OWN
+            chosen = mean_field(costs, alike).argmax(0)
+            ordered = np.take_along_axis(choices, chosen[None, ..., None], axis=0)[0]
+        return ordered
+
+    def find(self, flow):
+        """The motions that explain most of a flow (H, W, 2), registered on the frames."""
+        flow, found = flow.reshape(-1, 2), []
+        left = np.ones(len(flow), bool)
+        for _ in range(TRIES):
+            if left.sum() < LEAST:
+                break
+            for motion in self.guess(flow, np.flatnonzero(left), MOTIONS - len(found)):
+                explained = np.flatnonzero(left & (self.missed(motion, flow) < INLIER_PX**2))
+                if len(explained) < LEAST:
+                    continue
+                motion = fit(self.basis[explained], flow[explained])
+                missed = self.missed(motion, flow)
+                explained = np.flatnonzero(left & (missed < INLIER_PX**2))
+                if len(explained) < LEAST:
+                    continue
+                left &= missed > TAKEN_PX**2
+                found.append(self.register(motion, explained))
+        return found
+
+    def missed(self, motion, flow):
+        """(n,): squared distance of flow (n, 2) from a motion."""
+        return squared_norm(self.basis @ motion - flow)
+
+    def guess(self, flow, pixels, count):
+        """At most `count` motions, fitted around random ones of `pixels`, that together explain most of them."""
+        height, width = self.size
+        seeds = self.rng.choice(pixels, GUESSES)
+        radius = self.rng.choice(RADII, (GUESSES, 1)) * max(self.size)
+        down, across = self.rng.uniform(-1, 1, (2, GUESSES, NEIGHBOURS)) * radius
+        y = (seeds[:, None] // width + down).astype(int).clip(0, height - 1)
+        x = (seeds[:, None] % width + across).astype(int).clip(0, width - 1)
+        around = y * width + x
+        used = squared_norm(flow[around] - flow[seeds][:, None]) < ALIKE_PX**2
+        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])[used.sum(1) >= 4]
+        tested = self.rng.choice(pixels, min(len(pixels), TESTED), replace=False)
+        missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
+        explains, open_ = (missed < INLIER_PX**2).astype(np.float32), np.ones(len(tested), np.float32)
+        for _ in range(count):
+            explained = explains @ open_
+            if not explained.any():
+                return
+            best = explained.argmax()
+            open_ *= 1 - explains[best]
+            yield motions[best]
+
+    def from_matches(self, position, motion):
+        """The motion (3, 2) of matched points, position and motion (m, 2) each, registered on what is around them."""
+        height, width = self.size
+        x, y = position.round().astype(int).clip(0, (width - 1, height - 1)).T
+        around = np.zeros(self.size, np.uint8)
+        around[y, x] = 1
+        around = cv2.dilate(around, np.ones((2 * AROUND_PX + 1,) * 2, np.uint8))
+        return self.register(fit(self.basis[y * width + x], motion), np.flatnonzero(around))
+
+    def register(self, motion, pixels):
+        """A motion made exact by Gauss-Newton steps on the luminance of the pixels that follow it."""
+        if len(pixels) > REGISTERED:
+            pixels = self.rng.choice(pixels, REGISTERED, replace=False)
+        y, x = np.divmod(pixels, self.size[1])
+        basis, wanted, start = self.basis[pixels], self.first[y, x], np.stack([x, y], axis=-1)
+        lowest, best = np.inf, motion
+        for step in range(STEPS + 1):
+            arrived = (start + basis @ motion).astype(np.float32)[None]
+            seen, dx, dy = (cv2.remap(image, arrived, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+                            for image in (self.second, *self.slopes))
+            error = seen - wanted
+            weight = 1 / (1 + np.square(error / ROBUST))
+            cost = np.log(weight).mean() * -1
+            if cost < lowest:
+                lowest, best = cost, motion
+            if step < STEPS:
+                slope = np.concatenate([basis * dx[:, None], basis * dy[:, None]], axis=1)
+                weighted = slope * weight[:, None]
+                normal = weighted.T @ slope + np.float32(DAMPING * len(pixels)) * np.eye(6, dtype=np.float32)
+                motion = motion - np.linalg.solve(normal, weighted.T @ error).reshape(2, 3).T
+        return best
+
+
+def fit(basis, flow):
+    """Least squares: basis (..., n, 3), flow (..., n, 2) -> motions (..., 3, 2); linear parts lean to zero."""
+    transposed = np.swapaxes(basis, -1, -2)
+    lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))
+    return np.linalg.solve(transposed @ basis + lean, transposed @ flow)
+
+
+def squared_norm(vectors):
+    """(..., 2) -> (...)."""
+    return np.square(vectors[..., 0]) + np.square(vectors[..., 1])
+
+
+def windows(height, width):
+    """For each neighbour in reach: slices of the pixels that have it, and of the neighbours."""
+    for x, y in REACH:
+        yield (np.s_[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)],
+               np.s_[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)])  # fmt: skip
+
+
+def likeness(guide):
+    """How alike each pixel of guide (H, W, C) is to its neighbours in colour, in (0, 1]: a list of arrays."""
+    guide = np.moveaxis(guide.astype(np.float32), -1, 0)
+    return [np.exp(-sum(np.abs(c[here] - c[there]) for c in guide) / (CONTRAST * len(guide)))
+            for here, there in windows(*guide.shape[1:])]  # fmt: skip
+
+
+def mean_field(costs, alike):
+    """Shares (F, H, W) of labels of these costs (F, H, W) when neighbours that are alike favour the same label.
+
+    Krähenbühl and Koltun, "Efficient inference in fully connected CRFs" (NIPS 2011), with a few neighbours.
+    """
+    own = np.float32(-CERTAINTY) * costs
+    shares = softmax(own)
+    for _ in range(SWEEPS):
+        energy = own.copy()
+        for weight, (here, there) in zip(alike, windows(*costs.shape[1:])):
+            energy[(..., *here)] += COUPLING * weight * shares[(..., *there)]
+        shares = softmax(energy)
+    return shares
+
+
+def softmax(values):
+    shares = np.exp(values - values.max(0))
+    return shares / shares.sum(0)

@@ -1,0 +1,142 @@
+"""A few affine motions: found among wrong flow, made exact on the frames, chosen by colour and with neighbours."""
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.motions import Motions, fit, likeness, mean_field
+
+HEIGHT, WIDTH = 72, 96
+
+
+def smooth_noise(seed, height=HEIGHT, width=WIDTH):
+    """float32 (height, width), 0 to 255."""
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).uniform(0, 1, (height, width)).astype(np.float32), (0, 0), 1.5)
+    return cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX)
+
+
+def grid():
+    return np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), -1).astype(np.float32)
+
+
+def affine_flow(matrix, offset):
+    """Flow (HEIGHT, WIDTH, 2) about the frame's centre: matrix (2, 2) without the identity, offset (2,)."""
+    return ((grid() - (WIDTH / 2, HEIGHT / 2)) @ np.float32(matrix).T + np.float32(offset)).astype(np.float32)
+
+
+def moved(image, flow):
+    """The second frame, in which what the first one shows has moved by an affine flow."""
+    corners = np.float32([(0, 0), (WIDTH - 1, 0), (0, HEIGHT - 1)])
+    matrix = cv2.getAffineTransform(corners, corners + flow[[0, 0, -1], [0, -1, 0]])
+    return cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+TURN = affine_flow([[-0.01, -0.06], [0.06, 0.0]], (2.0, -1.5))
+
+
+def distance(flow, other):
+    return np.linalg.norm(flow - other, axis=-1)
+
+
+def test_fit_is_least_squares():
+    motion = np.float32([[1.5, -0.4], [0.3, 2.0], [-3.0, 1.0]])
+    basis = np.random.default_rng(0).uniform(-1, 1, (2, 50, 3)).astype(np.float32)
+    basis[..., 2] = 1
+    np.testing.assert_allclose(fit(basis, basis @ motion), [motion] * 2, atol=1e-3)
+
+
+def test_a_motion_is_registered_on_the_frames():
+    first = smooth_noise(0)
+    motions = Motions(first, moved(first, TURN))
+    rough = fit(motions.basis, TURN.reshape(-1, 2)) + np.float32([[0.3, -0.2], [0.1, 0.3], [0.6, -0.5]])
+    inner = np.zeros((HEIGHT, WIDTH), bool)
+    inner[10:-10, 10:-10] = True
+    exact = (motions.basis @ motions.register(rough, np.flatnonzero(inner))).reshape(TURN.shape)
+    assert distance((motions.basis @ rough).reshape(TURN.shape), TURN)[inner].min() > 0.3
+    assert distance(exact, TURN)[inner].max() < 0.05
+
+
+def test_motions_are_found_among_wrong_flow():
+    first = np.zeros((HEIGHT, WIDTH), np.float32)  # no texture: motions stay as the flow shows them
+    parts = [np.zeros_like(TURN), TURN + 5, np.full_like(TURN, -4)]
+    flow = parts[0].copy()
+    flow[20:50, 10:40], flow[10:30, 60:90] = parts[1][20:50, 10:40], parts[2][10:30, 60:90]
+    random = np.random.default_rng(0)
+    wrong = random.uniform(size=(HEIGHT, WIDTH)) < 0.25
+    flow[wrong] = random.uniform(-12, 12, (wrong.sum(), 2))
+    motions = Motions(first, first)
+    found = [(motions.basis @ motion).reshape(TURN.shape) for motion in motions.find(flow)]
+    for part, place in zip(parts, (np.s_[55:, :], np.s_[20:50, 10:40], np.s_[10:30, 60:90])):
+        assert min(distance(motion, part)[place].max() for motion in found) < 0.3
+
+
+def blurred_errors(first, second):
+    """What Motions.order asks for: absolute differences of the luminance, averaged over 3 x 3 pixels."""
+
+    def errors(flows):
+        seen = [cv2.remap(second, grid() + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                for flow in flows]  # fmt: skip
+        return np.stack([cv2.blur(np.minimum(np.abs(image - first), 30), (3, 3)) for image in seen])
+
+    return errors
+
+
+def rods():
+    """Rods 3 pixels wide that move by (5, 2) before a still ground: frames, true flow, mask of the rods."""
+    ground, front = smooth_noise(1), smooth_noise(2)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    for x in (20, 34, 48, 62):
+        mask[15:55, x : x + 3] = True
+    mask[33:36, 20:65] = True
+    second = np.where(np.roll(mask, (2, 5), (0, 1)), np.roll(front, (2, 5), (0, 1)), ground)
+    return np.where(mask, front, ground), second, np.where(mask[..., None], np.float32([5, 2]), np.float32(0)), mask
+
+
+def test_thin_rods_get_their_motion():
+    first, second, true, mask = rods()
+    flow = true.copy()
+    blind = mask & (np.arange(HEIGHT) < 30)[:, None]
+    flow[blind] = 0  # the upper half follows the ground, as windows wider than a rod make it
+    hidden = np.roll(mask, (2, 5), (0, 1)) & ~mask
+    ordered = Motions(first, second).order(flow, blurred_errors(first, second), first[..., None])
+    assert (distance(ordered, true) < 0.2)[blind].mean() > 0.9
+    assert (distance(ordered, true) < 0.2)[~hidden].mean() > 0.95
+
+
+def test_what_no_motion_explains_keeps_its_own_flow():
+    x = grid()[..., 0]
+    flow = np.stack([6 * np.sin(x / 9), np.zeros_like(x)], -1).astype(np.float32)  # folds: no affine motion fits
+    source = grid()
+    for _ in range(60):  # inverts the flow
+        source = grid() - cv2.remap(flow, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    first = smooth_noise(3)
+    second = cv2.remap(first, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    ordered = Motions(first, second).order(flow, blurred_errors(first, second), first[..., None])
+    assert np.median(distance(ordered, flow)) < 0.5
+
+
+def test_neighbours_of_one_colour_decide_together():
+    costs = np.zeros((2, 12, 20), np.float32)
+    costs[1, :, :10], costs[0, :, 10:] = 4, 4  # label 0 on the left, 1 on the right ...
+    costs[:, 4:8, 4:6] = 0  # ... and nothing said in the midst of the left
+    guide = np.zeros((12, 20, 3))
+    guide[:, 10:] = 200
+    shares = mean_field(costs, likeness(guide))
+    np.testing.assert_allclose(shares.sum(0), 1, rtol=1e-5)
+    np.testing.assert_array_equal(shares.argmax(0), np.arange(20)[None].repeat(12, 0) >= 10)
+
+
+@pytest.mark.parametrize("size", [(3, 40), (8, 8), (5, 200)])
+def test_frames_of_any_size(size):
+    first = np.random.default_rng(0).uniform(0, 255, size).astype(np.float32)
+    flow = np.random.default_rng(1).normal(0, 3, (*size, 2)).astype(np.float32)
+    same = lambda flows: np.zeros((len(flows), *size), np.float32)  # noqa: E731
+    ordered = Motions(first, first).order(flow, same, first[..., None])
+    assert ordered.shape == flow.shape and np.isfinite(ordered).all()
+
+
+def test_the_same_every_time():
+    first, second, true, _ = rods()
+    errors = blurred_errors(first, second)
+    flows = [Motions(first, second).order(true + 1, errors, first[..., None]) for _ in range(2)]
+    np.testing.assert_array_equal(*flows)
