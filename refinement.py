@@ -5,12 +5,16 @@ model knows where the point is all along, hidden or not, mostly to a fraction of
 along by another surface. So each track is walked outwards from its query: into every frame from all the frames where it
 has been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model
 deciding between flows that disagree, and standing alone where no flow arrives, or where it is as near as flow can tell.
-How many of these flows agree also tells whether the point is seen.
+How many of these flows agree, and whether the colour there is the query's, also tells whether the point is seen. Last,
+tracks are smoothed in time, robustly, as true ones rarely jump.
 
 Conventions: Q points, N frames; pixels (x, y) with integer centres at the processed size; numpy arrays.
 """
 
+import cv2
 import numpy as np
+from scipy.linalg import solveh_banded
+from scipy.ndimage import map_coordinates
 
 from loaders.data_dir import DataDir
 from util import UserError, inside_image
@@ -21,6 +25,10 @@ HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
 MODEL_WEIGHT, MODEL_REACH = 0.5, 10.0  # cost of a pixel away from the model, up to this many pixels
 USUAL_SHARE = 0.4  # a point is seen where this share of the flows that could arrive does, if the model is undecided
 MODEL_SHARE = 0.3  # how far the model's own occlusion score, from 0 to 1, moves that share
+ALIKE, UNLIKE, COLOUR_BLUR = 15, 60, 1.0  # levels between colours of one point, and of two; pixels
+SEEN_SCORE = 0.4  # what colour lets a score fall to, or, from the other side, rise to
+STIFFNESS, STANDS_OUT_PX = 0.05, 2.0  # of acceleration against position, both squared; what is smoothed over
+HIDDEN_WEIGHT, SMOOTHINGS, PINNED = 0.1, 8, 1e3  # of a position that is not seen, against a seen one; at the query
 
 
 class Hops:
@@ -79,13 +87,56 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
 
     progress: called with the number of positions done.
     """
-    hops, tracks, scores = Hops(data), tracks.copy(), scores.copy()
+    hops, model_scores, tracks, scores = Hops(data), scores, tracks.copy(), scores.copy()
     for frame in np.unique(frames):
         rows = np.flatnonzero(frames == frame)
         tracks[rows], scores[rows] = walk(hops, int(frame), pixels[rows], tracks[rows], scores[rows])
         if progress is not None:
             progress(len(rows) * tracks.shape[1])
-    return tracks, scores
+    difference = colour_difference(data, frames, pixels, tracks)  # decides where flow and model leave it open
+    scores = np.where((difference < ALIKE) & (model_scores < 0.5), np.minimum(scores, SEEN_SCORE), scores)
+    scores = np.where(difference > UNLIKE, np.maximum(scores, 1 - SEEN_SCORE), scores)
+    return smooth(tracks, frames, scores < 0.5), scores
+
+
+def colour_difference(data, frames, pixels, tracks):
+    """(Q, N) levels: largest difference of the channels between where tracks (Q, N, 2) lead and where they start."""
+
+    def colours(frame, places):
+        image = cv2.GaussianBlur(data.frame(frame).astype(np.float32), (0, 0), COLOUR_BLUR)
+        rows_columns = places.T[::-1]  # not cv2.remap, which takes fewer than 32767 points
+        found = [map_coordinates(channel, rows_columns, order=1, mode="nearest") for channel in cv2.split(image)]
+        return np.stack(found, axis=1)
+
+    wanted = np.empty((len(frames), 3), np.float32)
+    for frame in np.unique(frames):
+        wanted[frames == frame] = colours(int(frame), pixels[frames == frame])
+    return np.stack([np.abs(colours(j, tracks[:, j]) - wanted).max(-1) for j in range(tracks.shape[1])], axis=1)
+
+
+def smooth(tracks, frames, seen):
+    """Tracks (Q, N, 2) of queries in frames (Q,) with small accelerations, near the given ones where they are `seen`.
+
+    Whittaker's smoother, its weights adapted to what stands out (iteratively reweighted least squares, Cauchy).
+    """
+    num_frames = tracks.shape[1]
+    if num_frames < 3:
+        return tracks
+    weights = np.where(seen, 1.0, HIDDEN_WEIGHT)
+    weights[np.arange(len(tracks)), frames] = PINNED
+    second = np.diff(np.eye(num_frames), 2, axis=0)
+    stiff = STIFFNESS * second.T @ second
+    bands = np.stack([np.pad(np.diag(stiff, k), (k, 0)) for k in (2, 1, 0)])
+    result = tracks.astype(np.float64)
+    for row, (track, weight) in enumerate(zip(tracks.astype(np.float64), weights)):
+        trust = weight
+        for _ in range(SMOOTHINGS):
+            system = bands.copy()
+            system[2] += trust
+            result[row] = solveh_banded(system, trust[:, None] * track, overwrite_ab=True, check_finite=False)
+            trust = weight / (1 + np.square(result[row] - track).sum(-1) / STANDS_OUT_PX**2)
+        result[row, frames[row]] = track[frames[row]]
+    return result.astype(tracks.dtype)
 
 
 def walk(hops, frame, pixels, tracks, scores):

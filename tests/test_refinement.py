@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -60,6 +61,42 @@ def test_where_no_flow_arrives_the_model_stands_and_nothing_jumps():
     filled = refinement.fill_hidden(tracks, refined, seen)
     np.testing.assert_allclose(filled[0, :, 0] - tracks[0, :, 0], [2, 3, 4, 5, 5])
     np.testing.assert_allclose(filled[0, :, 1], [0, 1, 2, 3, 3])
+
+
+def test_smoothing_removes_jitter_and_what_stands_out_and_leaves_steady_motion():
+    time = np.arange(20.0)
+    steady = np.stack([3 + 2 * time, 40 - 1.5 * time], axis=-1)[None].repeat(3, 0).astype(np.float32)
+    frames, seen = np.array([0, 7, 19]), np.ones((3, 20), bool)
+    np.testing.assert_allclose(refinement.smooth(steady, frames, seen), steady, atol=1e-4)
+
+    rough = steady + np.random.default_rng(0).normal(0, 0.3, steady.shape).astype(np.float32)
+    rough[1, 12] += (9, -5)
+    smooth = refinement.smooth(rough, frames, seen)
+    assert (smooth[np.arange(3), frames] == rough[np.arange(3), frames]).all()
+    accelerations = [np.abs(np.diff(tracks, 2, axis=1)).mean() for tracks in (rough, smooth)]
+    assert accelerations[1] < 0.5 * accelerations[0]
+    assert np.abs(smooth - steady).max() < 3 and np.linalg.norm((rough - steady)[1, 12]) > 9
+    two = rough[:, :2]
+    np.testing.assert_array_equal(refinement.smooth(two, np.zeros(3, int), seen[:, :2]), two)
+
+
+def test_smoothing_follows_a_turn():
+    """A bounce: the direction changes within one frame, seen as such."""
+    x = np.abs(np.arange(21.0) - 10) * 3
+    track = np.stack([x, np.zeros(21)], axis=-1)[None].astype(np.float32)
+    assert np.abs(refinement.smooth(track, np.array([0]), np.ones((1, 21), bool)) - track).max() < 0.5
+
+
+def test_colour_tells_what_is_seen(scene, data):
+    pixels = np.float32([[10, 8], [40, 30]])
+    still = pixels[:, None].repeat(FRAMES, 1)
+    still[1, 5] = still[1, 6] + 0.5
+    difference = refinement.colour_difference(data, np.array([START, 5]), pixels, still)
+    frame = cv2.GaussianBlur(scene.video[0].astype(np.float32), (0, 0), 1)
+    later = cv2.GaussianBlur(scene.video[START].astype(np.float32), (0, 0), 1)
+    assert difference[0, START] == 0
+    assert difference[0, 0] == pytest.approx(np.abs(frame[8, 10] - later[8, 10]).max(), abs=1e-3)
+    assert difference[1, 5] > 0  # half a pixel off
 
 
 def test_which_runs_are_refined(data, tmp_path, capsys):
