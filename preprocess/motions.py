@@ -21,7 +21,9 @@ TESTED, INLIER_PX, TAKEN_PX = 1500, 0.75, 1.1  # pixels that guesses are tested 
 REGISTERED, STEPS, ROBUST, DAMPING = 3000, 4, 10.0, 0.02  # pixels, Gauss-Newton steps, levels, of a registration
 AROUND_PX = 4  # what is around a matched point
 OWN, AWAY, AWAY_PX = 3.0, 0.5, 4.0  # levels that the own flow costs, and a pixel's distance from it, up to so many
-CERTAINTY, COUPLING, CONTRAST, SWEEPS = 0.3, 1.0, 12.0, 5  # of the mean field: per level, per neighbour, levels, steps
+CERTAINTY, LEAST_NOISE = 0.4, 1.0  # cost of an error of the usual size, and levels that it has at least
+COUPLING, CONTRAST, SWEEPS = 1.0, 12.0, 5  # of the mean field: per neighbour that is alike; levels; steps
+CELLS = 320  # on the long side, at most about: of larger frames, cells of pixels are what has neighbours
 REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
 
 
@@ -41,14 +43,18 @@ class Motions:
         errors_of: F flows -> how badly each explains each pixel, (F, H, W) in levels; guide (H, W, C): colours.
         matches: groups of points of one motion each that may be missing in the flow, see preprocess.keypoints.
         """
-        ordered, alike = flow, likeness(guide)
+        ordered, cell = flow, max(1, round(max(self.size) / CELLS))
+        alike = likeness(in_cells(np.float32(guide), cell))
         missing = [self.from_matches(*group) for group in matches]
         for _ in range(ROUNDS):
             motions = self.find(ordered) + missing
             choices = np.stack([flow, *((self.basis @ motion).reshape(flow.shape) for motion in motions)])
-            costs = errors_of(choices) + AWAY * np.sqrt(squared_norm(choices - flow)).clip(max=AWAY_PX)
+            errors = errors_of(choices)
+            noise = max(np.median(errors.min(0)), LEAST_NOISE)
+            costs = errors + AWAY * np.sqrt(squared_norm(choices - flow)).clip(max=AWAY_PX)
             costs[0] += OWN
-            chosen = mean_field(costs, alike).argmax(0)
+            costs *= CERTAINTY / noise
+            chosen = choose(costs, alike, cell)
             ordered = np.take_along_axis(choices, chosen[None, ..., None], axis=0)[0]
         return ordered
 
@@ -162,7 +168,7 @@ def mean_field(costs, alike):
 
     Krähenbühl and Koltun, "Efficient inference in fully connected CRFs" (NIPS 2011), with a few neighbours.
     """
-    own = np.float32(-CERTAINTY) * costs
+    own = -np.float32(costs)
     shares = softmax(own)
     for _ in range(SWEEPS):
         energy = own.copy()
@@ -170,6 +176,25 @@ def mean_field(costs, alike):
             energy[(..., *here)] += COUPLING * weight * shares[(..., *there)]
         shares = softmax(energy)
     return shares
+
+
+def choose(costs, alike, cell):
+    """The label (H, W) of each pixel by a mean field over cells of so many pixels, then by its own costs (F, H, W)."""
+    if cell == 1:
+        return mean_field(costs, alike).argmax(0)
+    shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike)
+    height, width = costs.shape[1:]
+    return np.argmax([np.log(cv2.resize(share, (width, height)) + 1e-6) - cost
+                      for share, cost in zip(shares, costs)], axis=0)  # fmt: skip
+
+
+def in_cells(values, cell):
+    """(H, W) or (H, W, C) -> the same of cells of so many pixels, averaged."""
+    height, width = values.shape[:2]
+    if cell == 1:
+        return values
+    size = (-(-width // cell), -(-height // cell))
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], *values.shape[2:])
 
 
 def softmax(values):

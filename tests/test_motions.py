@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.motions import Motions, fit, likeness, mean_field
+from preprocess.motions import Motions, choose, fit, in_cells, likeness, mean_field
 
 HEIGHT, WIDTH = 72, 96
 
@@ -124,6 +124,16 @@ def test_neighbours_of_one_colour_decide_together():
     shares = mean_field(costs, likeness(guide))
     np.testing.assert_allclose(shares.sum(0), 1, rtol=1e-5)
     np.testing.assert_array_equal(shares.argmax(0), np.arange(20)[None].repeat(12, 0) >= 10)
+
+
+def test_large_frames_are_labelled_in_cells_and_sharp_all_the_same():
+    random = np.random.default_rng(0)
+    right = np.arange(61)[None].repeat(47, 0) >= 30  # 61 x 47: no multiple of the cells
+    costs = np.where([right, ~right], 6, 0) + random.normal(0, 3, (2, 47, 61))
+    guide = np.where(right[..., None], 200, 0) + np.zeros(3)
+    labels = choose(np.float32(costs), likeness(in_cells(np.float32(guide), 3)), 3)
+    assert labels.shape == (47, 61)
+    assert (labels == right).mean() > 0.97 > 0.95 > (costs.argmin(0) == right).mean()
 
 
 @pytest.mark.parametrize("size", [(3, 40), (8, 8), (5, 200)])
