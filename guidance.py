@@ -23,7 +23,7 @@ from util import UserError
 
 PATIENCE = 0.5  # of the time left may go to a round
 OVERHEAD = 1.3  # of a round against its flow alone: filtering and chaining
-TRIAL = 8  # partners of one frame that are timed
+TRIAL = 2  # frames apart is the pair that is timed
 
 
 class Rounds:
@@ -84,13 +84,13 @@ def model_flow(parts, stop):
 
 
 def seconds_of_round(flow, data):
-    """What a round would take, from a few pairs of the middle frame; what is found on the way is not lost."""
+    """What a round would take, from one pair of frames near the middle and the adjacent flow between them."""
     middle = data.num_frames // 2
-    partners = data.partners(middle)
-    partners = partners[:: -(-len(partners) // TRIAL)]
+    partner = min(data.partners(middle), key=lambda j: abs(abs(j - middle) - TRIAL))
     times = [time.monotonic()]
-    for _ in range(2):  # the first time includes what is needed once
-        flow.flow_from(middle, partners)
+    for _ in range(2):  # adjacent flow is needed once
+        flow.flow_from(middle, [partner])
         times.append(time.monotonic())
-    once, again = np.diff(times)
-    return once + OVERHEAD * again / len(partners) * sum(map(len, data.manifest["partners"]))
+    first, again = np.diff(times)
+    adjacent = (first - again) / abs(partner - middle)  # there and back between two frames
+    return OVERHEAD * (adjacent * (data.num_frames - 1) + again * sum(map(len, data.manifest["partners"])))

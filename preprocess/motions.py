@@ -66,21 +66,18 @@ class Motions:
             if left.sum() < LEAST:
                 break
             for motion in self.guess(flow, np.flatnonzero(left), MOTIONS - len(found)):
-                explained = np.flatnonzero(left & (self.missed(motion, flow) < INLIER_PX**2))
-                if len(explained) < LEAST:
-                    continue
-                motion = fit(self.basis[explained], flow[explained])
-                missed = self.missed(motion, flow)
-                explained = np.flatnonzero(left & (missed < INLIER_PX**2))
-                if len(explained) < LEAST:
-                    continue
-                left &= missed > TAKEN_PX**2
-                found.append(self.register(motion, explained))
+                followers = self.followers(motion, flow, left)
+                if len(followers) >= LEAST:
+                    motion = fit(self.basis[followers], flow[followers])
+                    followers = self.followers(motion, flow, left)
+                if len(followers) >= LEAST:
+                    left[self.followers(motion, flow, left, TAKEN_PX)] = False
+                    found.append(self.register(motion, followers))
         return found
 
-    def missed(self, motion, flow):
-        """(n,): squared distance of flow (n, 2) from a motion."""
-        return squared_norm(self.basis @ motion - flow)
+    def followers(self, motion, flow, left, within=INLIER_PX):
+        """Which of the pixels that are `left` (n,) have flow (n, 2) so near to a motion."""
+        return np.flatnonzero(left & (squared_norm(self.basis @ motion - flow) <= within**2))
 
     def guess(self, flow, pixels, count):
         """At most `count` motions, fitted around random ones of `pixels`, that together explain most of them."""
@@ -95,13 +92,13 @@ class Motions:
         motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])[used.sum(1) >= 4]
         tested = self.rng.choice(pixels, min(len(pixels), TESTED), replace=False)
         missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
-        explains, open_ = (missed < INLIER_PX**2).astype(np.float32), np.ones(len(tested), np.float32)
+        explains, unexplained = (missed < INLIER_PX**2).astype(np.float32), np.ones(len(tested), np.float32)
         for _ in range(count):
-            explained = explains @ open_
-            if not explained.any():
+            gained = explains @ unexplained
+            if not gained.any():
                 return
-            best = explained.argmax()
-            open_ *= 1 - explains[best]
+            best = gained.argmax()
+            unexplained *= 1 - explains[best]
             yield motions[best]
 
     def from_matches(self, position, motion):
@@ -126,7 +123,7 @@ class Motions:
                             for image in (self.second, *self.slopes))
             error = seen - wanted
             weight = 1 / (1 + np.square(error / ROBUST))
-            cost = np.log(weight).mean() * -1
+            cost = -np.log(weight).mean()
             if cost < lowest:
                 lowest, best = cost, motion
             if step < STEPS:
