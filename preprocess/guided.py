@@ -16,9 +16,8 @@ class GuidedFlow:
 
     def __init__(self, guess, stored, name):
         """name: what the guess is, for .description."""
-        self.stored, self.dis = stored, DisFlow(hints=self.hints)
+        self.guess, self.stored, self.dis = guess, stored, DisFlow(hints=self.hints)
         self.dis.load_frames(BoundedCache(stored.frame))
-        self.guesses = BoundedCache(lambda i: guess(i, list(stored.partners(i))))
         self.description = {"method": "guided", "guess": name, "by": self.dis.description,
                             "first": stored.manifest["settings"]["flow"]}
 
@@ -27,8 +26,11 @@ class GuidedFlow:
 
     def flow_from(self, i, partners):
         """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+        self.guesses = dict(zip(partners, self.guess(i, partners), strict=True))
+        self.walked = i
         return self.dis.flow_from(i, partners)
 
     def hints(self, i, j):
         """The model's flow and the stored flow."""
-        return [self.guesses[i][list(self.stored.partners(i)).index(j)], self.stored.flow(i, j)]
+        at_hand = i == self.walked and j in self.guesses  # else adjacent frames on the way
+        return [self.guesses[j] if at_hand else self.guess(i, [j])[0], self.stored.flow(i, j)]
