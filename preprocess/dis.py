@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 import torch
 
-import util
 from preprocess.features import BoundedCache, CensusAppearance
 from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
+from preprocess.images import enlarge, exposure, luminance, pixel_grid, relit, resize, sample, shrink
 from preprocess.keypoints import find_keypoints, moving_together
 from preprocess.motions import Motions
 from preprocess.pairs import outwards
 from util import inside_image
 
-REVISION = 4  # of what follows: flow of another one is estimated again
+REVISION = 5  # of what follows: flow of another one is estimated again
 SEARCH_STEPS = 25  # of gradient descent, twice the preset's
 ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
@@ -31,7 +31,6 @@ ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then a
 HINT_LEAD = 1.0  # levels of luminance by which another flow must beat the first hint
 COLOUR_WINDOW, BLUR = 3, 0.7  # of colour differences; of the luminance that motions are registered on
 EXACT_PX, EXACT_WINDOW, EXACT_LEAD = 0.7, 15, 0.25  # ordered flow is refined by so little, where errors fall so much
-EXPOSURE_STRIDE, EXPOSURE_PRIOR = 3, 25  # pixels; variance of luminance that speaks for a gain of 1
 FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
 
 
@@ -192,53 +191,6 @@ class DisFlow:
         own = features_of_pixels(self.features[i], *self.size)
         alike = cosine(own, features_at(self.features[j], arrived)).view(self.size) > FEATURE_THRESHOLD
         return (alike & inside_image(arrived, *self.size)).numpy()
-
-
-def luminance(frame):
-    """(H, W, 3) uint8 RGB -> (H, W) uint8."""
-    return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-
-
-def enlarge(image, factor):
-    """(H, W) -> (factor * H, factor * W)."""
-    return image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-
-
-def exposure(image, target):
-    """gain, offset that bring the luminance of image (H, W) or (n,) to that of its target, ignoring what differs."""
-    image, target = (v[(np.s_[::EXPOSURE_STRIDE],) * v.ndim].astype(np.float32) for v in (image, target))
-    off = target - image - np.median(target - image)
-    matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
-    x, y = image[matching], target[matching]
-    covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    gain = np.clip((covariance + EXPOSURE_PRIOR) / (x.var() + EXPOSURE_PRIOR), 0.5, 2.0)
-    return np.float32(gain), np.float32(y.mean() - gain * x.mean())
-
-
-def relit(image, gain, offset):
-    """A uint8 image at another exposure."""
-    return cv2.addWeighted(image, float(gain), image, 0, float(offset))
-
-
-def shrink(values, size):
-    """(H', W') or (H', W', C) -> (H, W) or (H, W, C), averaged over what falls into a pixel."""
-    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA)
-
-
-def resize(values, size):
-    """(H, W, C) -> (*size, C), bilinear; C at most 4."""
-    return cv2.resize(values, size[::-1]).reshape(*size, -1)
-
-
-def pixel_grid(size):
-    """(H, W, 2) float32: each pixel's own position."""
-    return util.pixel_grid(*size).numpy()
-
-
-def sample(values, pixels):
-    """values (H, W) or (H, W, 2) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
-    x, y = np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
-    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def fill(motion, flow, trusted):

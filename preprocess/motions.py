@@ -4,7 +4,8 @@ Most of what moves between two frames moves in a few ways: the camera, and each 
 estimator that looks through small windows does not know that, and goes wrong where a window shows too little: on thin
 things, at rims, where there is no texture. So the affine motions that explain most of a flow are found and registered
 on the frames themselves; then each pixel chooses between them and its own flow: by colour, and as its neighbours of
-like colour do.
+like colour do. The same colour is found in many places, and limbs bend as no affine motion does: so a motion is there
+only for what is near to pixels that follow it; the nearer, the less of the flow motions explain at all.
 
 Conventions: flow float32 (H, W, 2), (x, y) in pixels, flattened to (n, 2) inside; a motion (3, 2) is the flow
 (x, y, 1) @ motion, x and y running from -1 to 1 over the frame; luminance float32 (H, W), 0 to 255.
@@ -13,14 +14,17 @@ Conventions: flow float32 (H, W, 2), (x, y) in pixels, flattened to (n, 2) insid
 import cv2
 import numpy as np
 
-ROUNDS = 2  # the flow that has been put in order shows the motions better
+from preprocess.images import resize, sample, shrink
+
+ROUNDS = 3  # the flow that has been put in order shows the motions better, and leads them on
 MOTIONS, LEAST, TRIES = 8, 40, 2  # at most so many, of so many pixels, looked for so often
 GUESSES, NEIGHBOURS, ALIKE_PX = 150, 12, 2.0  # fits to random pixels and some around them that move alike
 RADII = (1 / 32, 1 / 16, 1 / 8)  # of what is around them, in long sides
 TESTED, INLIER_PX, TAKEN_PX = 1500, 0.75, 1.1  # pixels that guesses are tested on; those that a motion explains
 REGISTERED, STEPS, ROBUST, DAMPING = 3000, 4, 10.0, 0.02  # pixels, Gauss-Newton steps, levels, of a registration
-AROUND_PX = 4  # what is around a matched point
+AROUND_PX, BETTER = 4, 0.9  # what is around a matched point; share of the own flow's error there that is believed
 OWN, AWAY, AWAY_PX = 3.0, 0.5, 4.0  # levels that the own flow costs, and a pixel's distance from it, up to so many
+FOLLOWS_PX, FAR, FAR_PX = 2.0, 6.0, 15  # flow so near follows a motion; levels a pixel from there, up to so far
 CERTAINTY, LEAST_NOISE = 0.4, 1.0  # cost of an error of the usual size, and levels that it has at least
 COUPLING, CONTRAST, SWEEPS = 1.0, 12.0, 5  # of the mean field: per neighbour that is alike; levels; steps
 CELLS = 320  # on the long side, at most about: of larger frames, cells of pixels are what has neighbours
@@ -45,18 +49,27 @@ class Motions:
         """
         ordered, cell = flow, max(1, round(max(self.size) / CELLS))
         alike = likeness(in_cells(np.float32(guide), cell))
-        missing = [self.from_matches(*group) for group in matches]
+        missing = [motion for group in matches if (motion := self.from_matches(flow, errors_of, *group)) is not None]
         for _ in range(ROUNDS):
-            motions = self.find(ordered) + missing
-            choices = np.stack([flow, *((self.basis @ motion).reshape(flow.shape) for motion in motions)])
+            found = self.find(ordered)
+            choices = np.stack([flow, *map(self.flow, found + missing)])
             errors = errors_of(choices)
             noise = max(np.median(errors.min(0)), LEAST_NOISE)
-            costs = errors + AWAY * np.sqrt(squared_norm(choices - flow)).clip(max=AWAY_PX)
+            away = np.sqrt(squared_norm(choices - flow))
+            costs = errors + AWAY * away.clip(max=AWAY_PX)
             costs[0] += OWN
+            follow = np.minimum(away, np.sqrt(squared_norm(choices - ordered))) <= FOLLOWS_PX
+            unexplained = (away[1 : len(found) + 1] > INLIER_PX).all(0).mean()
+            for cost, followers in zip(costs[1:], follow[1 : len(found) + 1]):
+                cost += FAR * unexplained * distance_to(followers).clip(max=FAR_PX)
             costs *= CERTAINTY / noise
             chosen = choose(costs, alike, cell)
             ordered = np.take_along_axis(choices, chosen[None, ..., None], axis=0)[0]
         return ordered
+
+    def flow(self, motion):
+        """A motion's flow (H, W, 2)."""
+        return (self.basis @ motion).reshape(*self.size, 2)
 
     def find(self, flow):
         """The motions that explain most of a flow (H, W, 2), registered on the frames."""
@@ -101,14 +114,19 @@ class Motions:
             unexplained *= 1 - explains[best]
             yield motions[best]
 
-    def from_matches(self, position, motion):
-        """The motion (3, 2) of matched points, position and motion (m, 2) each, registered on what is around them."""
+    def from_matches(self, flow, errors_of, position, motion):
+        """The motion (3, 2) of matched points, position and motion (m, 2) each, registered on what is around them.
+
+        None where it does not explain that better than the flow (H, W, 2) does: most groups of few points are chance.
+        """
         height, width = self.size
         x, y = position.round().astype(int).clip(0, (width - 1, height - 1)).T
         around = np.zeros(self.size, np.uint8)
         around[y, x] = 1
         around = cv2.dilate(around, np.ones((2 * AROUND_PX + 1,) * 2, np.uint8))
-        return self.register(fit(self.basis[y * width + x], motion), np.flatnonzero(around))
+        motion = self.register(fit(self.basis[y * width + x], motion), np.flatnonzero(around))
+        before, after = errors_of(np.stack([flow, self.flow(motion)]))[:, around > 0].mean(1)
+        return motion if after < BETTER * before else None
 
     def register(self, motion, pixels):
         """A motion made exact by Gauss-Newton steps on the luminance of the pixels that follow it."""
@@ -119,8 +137,7 @@ class Motions:
         lowest, best = np.inf, motion
         for step in range(STEPS + 1):
             arrived = (start + basis @ motion).astype(np.float32)[None]
-            seen, dx, dy = (cv2.remap(image, arrived, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
-                            for image in (self.second, *self.slopes))
+            seen, dx, dy = (sample(image, arrived)[0] for image in (self.second, *self.slopes))
             error = seen - wanted
             weight = 1 / (1 + np.square(error / ROBUST))
             cost = -np.log(weight).mean()
@@ -139,6 +156,13 @@ def fit(basis, flow):
     transposed = np.swapaxes(basis, -1, -2)
     lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))
     return np.linalg.solve(transposed @ basis + lean, transposed @ flow)
+
+
+def distance_to(mask):
+    """float32 (H, W): pixels from the nearest one in mask (H, W); far where there is none."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
 
 
 def squared_norm(vectors):
@@ -180,9 +204,8 @@ def choose(costs, alike, cell):
     if cell == 1:
         return mean_field(costs, alike).argmax(0)
     shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike)
-    height, width = costs.shape[1:]
-    return np.argmax([np.log(cv2.resize(share, (width, height)) + 1e-6) - cost
-                      for share, cost in zip(shares, costs)], axis=0)  # fmt: skip
+    shares = [resize(share, costs.shape[1:])[..., 0] for share in shares]
+    return np.argmax([np.log(share + 1e-6) - cost for share, cost in zip(shares, costs)], axis=0)
 
 
 def in_cells(values, cell):
@@ -190,8 +213,7 @@ def in_cells(values, cell):
     height, width = values.shape[:2]
     if cell == 1:
         return values
-    size = (-(-width // cell), -(-height // cell))
-    return cv2.resize(values, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], *values.shape[2:])
+    return shrink(values, (-(-height // cell), -(-width // cell)))
 
 
 def softmax(values):

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.dis import DisFlow, exposure, fill
+from preprocess.dis import DisFlow, fill
+from preprocess.images import exposure
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
 

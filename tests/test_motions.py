@@ -115,6 +115,34 @@ def test_what_no_motion_explains_keeps_its_own_flow():
     assert np.median(distance(ordered, flow)) < 0.5
 
 
+def test_a_motion_stays_near_what_follows_it():
+    flow = np.random.default_rng(0).uniform(-12, 12, TURN.shape).astype(np.float32)
+    flow[:, :25] = 7, 0
+    grey = np.full((HEIGHT, WIDTH), 120, np.float32)  # of one colour: every motion explains all of it
+
+    def errors(flows):  # the own flow explains it a little less, as that of a limb does
+        return np.float32([np.full(grey.shape, 6 if np.array_equal(other, flow) else 0) for other in flows])
+
+    ordered = Motions(grey, grey).order(flow, errors, grey[..., None])
+    assert distance(ordered, np.float32([7, 0]))[:, :25].max() < 0.1
+    assert (ordered == flow)[:, 45:].mean() > 0.8
+
+
+def chequered(flow):
+    """Errors of what is right (0) and wrong (20) for a flow of one motion."""
+    return lambda flows: np.float32([np.where(distance(other, flow) < 0.5, 0, 20) for other in flows])
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_matches_are_believed_where_they_explain_the_frames_better(right):
+    grey = np.full((HEIGHT, WIDTH), 120, np.float32)
+    flow, position = np.zeros_like(TURN), np.float32([(40, 30), (50, 30), (40, 40), (50, 40), (45, 35)])
+    motion = np.full((5, 2), 6, np.float32)
+    errors = chequered(np.float32([6, 6]) if right else np.float32([0, 0]))
+    found = Motions(grey, grey).from_matches(flow, errors, position, motion)
+    assert (found is not None) == right
+
+
 def test_neighbours_of_one_colour_decide_together():
     costs = np.zeros((2, 12, 20), np.float32)
     costs[1, :, :10], costs[0, :, 10:] = 4, 4  # label 0 on the left, 1 on the right ...

@@ -1,0 +1,58 @@
+"""Images and flow as OpenCV takes them: exposure, size, and looking up where a flow leads.
+
+Conventions: frames uint8 RGB (H, W, 3); images luminance (H, W); flow float32 (H, W, 2), (x, y) in pixels.
+"""
+
+import cv2
+import numpy as np
+
+import util
+
+EXPOSURE_STRIDE, EXPOSURE_PRIOR = 3, 25  # pixels; variance of luminance that speaks for a gain of 1
+
+
+def luminance(frame):
+    """(H, W, 3) uint8 RGB -> (H, W) uint8."""
+    return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+
+
+def exposure(image, target):
+    """gain, offset that bring the luminance of image (H, W) or (n,) to that of its target, ignoring what differs."""
+    image, target = (v[(np.s_[::EXPOSURE_STRIDE],) * v.ndim].astype(np.float32) for v in (image, target))
+    off = target - image - np.median(target - image)
+    matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
+    x, y = image[matching], target[matching]
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
+    gain = np.clip((covariance + EXPOSURE_PRIOR) / (x.var() + EXPOSURE_PRIOR), 0.5, 2.0)
+    return np.float32(gain), np.float32(y.mean() - gain * x.mean())
+
+
+def relit(image, gain, offset):
+    """A uint8 image at another exposure."""
+    return cv2.addWeighted(image, float(gain), image, 0, float(offset))
+
+
+def enlarge(image, factor):
+    """(H, W) or (H, W, C) -> (factor * H, factor * W), or the same with C."""
+    return image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def shrink(values, size):
+    """(H', W') or (H', W', C) -> (H, W) or (H, W, C), averaged over what falls into a pixel."""
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def resize(values, size):
+    """(H, W) or (H, W, C) -> (*size, C), bilinear; C at most 4."""
+    return cv2.resize(values, size[::-1]).reshape(*size, -1)
+
+
+def pixel_grid(size):
+    """(H, W, 2) float32: each pixel's own position."""
+    return util.pixel_grid(*size).numpy()
+
+
+def sample(values, pixels):
+    """values (H, W) or (H, W, 2) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
+    x, y = np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
+    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
