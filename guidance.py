@@ -21,7 +21,7 @@ from preprocess.driver import build_again
 from preprocess.guided import GuidedFlow
 from util import UserError
 
-PATIENCE = 0.5  # of the time left may go to a round
+FIRST_PATIENCE, PATIENCE = 0.75, 0.5  # of the time left may go to the first round, which gains most; to a later one
 OVERHEAD = 1.3  # of a round against its flow alone: filtering and chaining
 TRIAL = 2  # frames apart is the pair that is timed
 
@@ -54,7 +54,7 @@ class Rounds:
         flow = GuidedFlow(model_flow(parts, stop), self.data, f"the model at step {step}")
         if seconds_left is not None:
             seconds = seconds_of_round(flow, self.data)
-            if seconds > PATIENCE * seconds_left:
+            if seconds > (PATIENCE if self.current else FIRST_PATIENCE) * seconds_left:
                 tqdm.write(f"flow not estimated again: it takes about {seconds:.0f} s, {seconds_left:.0f} s are left")
                 return False
         folder, device = checkpoints.flow_dir(self.out_dir, self.tried), next(parts.model.parameters()).device
@@ -93,4 +93,5 @@ def seconds_of_round(flow, data):
         times.append(time.monotonic())
     first, again = np.diff(times)
     adjacent = (first - again) / abs(partner - middle)  # there and back between two frames
-    return OVERHEAD * (adjacent * (data.num_frames - 1) + again * sum(map(len, data.manifest["partners"])))
+    intervals, pairs = data.num_frames - 1, sum(map(len, data.manifest["partners"]))
+    return OVERHEAD * (adjacent * intervals + again * (pairs - 2 * intervals))
