@@ -42,7 +42,7 @@ class DisFlow:
     """
 
     def __init__(self, preset=None, finest_scale=0, reason="", hints=None):
-        self.hints = hints or (lambda i, j: [])
+        self.hints, self.hinted = hints or (lambda i, j: []), hints is not None
         fast, medium = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
         self.dis = cv2.DISOpticalFlow_create({None: medium, "medium": medium, "fast": fast}[preset])
         if finest_scale is not None:
@@ -51,6 +51,7 @@ class DisFlow:
         self.search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # of adjacent frames, from no start
         self.search.setFinestScale(0)
         self.search.setGradientDescentIterations(SEARCH_STEPS)
+        self.refine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # of ordered flow
         mode = "walking from frame to frame" if self.walks else f"preset {preset}, each pair on its own"
         self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale(),
                             "revision": REVISION}
@@ -61,6 +62,8 @@ class DisFlow:
         self.frames, self.size = frames, frames[0].shape[:2]
         self.factor = 2 if self.walks and max(self.size) < ENLARGE_BELOW else 1
         self.search.setPatchStride(2 if self.factor == 2 else 4)
+        for dis in (self.refine, self.dis) if self.hinted else (self.refine,):  # little is missing
+            dis.setFinestScale(self.factor - 1)  # of enlarged images: the frames' own scale
         appearance = CensusAppearance()
         self.images = BoundedCache(lambda i: enlarge(luminance(self.frames[i]), self.factor))
         self.colours = BoundedCache(lambda i: enlarge(np.ascontiguousarray(self.frames[i]), self.factor))
@@ -147,7 +150,7 @@ class DisFlow:
         motions = Motions(self.smooth[i], gain * self.smooth[j] + offset)
         ordered = motions.order(flow, errors, self.frames[i], matches)
         second = relit(self.images[j], gain, offset)
-        refined = self.reduced(self.dis.calc(self.images[i], second, self.enlarged(ordered)))
+        refined = self.reduced(self.refine.calc(self.images[i], second, self.enlarged(ordered)))
         before, after = (cv2.blur(error, (EXACT_WINDOW, EXACT_WINDOW)) for error in errors([ordered, refined]))
         small = np.square(refined - ordered).sum(-1) < EXACT_PX**2
         return np.where((small & (after < before - EXACT_LEAD))[..., None], refined, ordered)
