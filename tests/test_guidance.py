@@ -152,12 +152,28 @@ def test_only_the_last_round_stays_on_disk(data_dir, tmp_path):
     assert [path.name for path in (tmp_path / "run").glob("flow_*")] == ["flow_3"]
 
 
-def test_no_round_where_time_is_short(data_dir, tmp_path, capsys):
-    data = DataDir.open(data_dir)
-    options = [*TINY, *RENDERING["volume"], "--flow_rounds", "1"]
-    options += ["--data_dir", str(data_dir), "--out_dir", str(tmp_path)]
+def prepared(data_dir, out_dir, flow_rounds):
+    """The parts of a run, and its Rounds."""
+    options = [*TINY, *RENDERING["volume"], "--flow_rounds", str(flow_rounds)]
+    options += ["--data_dir", str(data_dir), "--out_dir", str(out_dir)]
     arguments, config = train.parse(options)
-    parts, rounds, _ = train.prepare(arguments, config, data, torch.device("cpu"))
-    assert not rounds.advance(parts, 0, seconds_left=1e-3, stop=SimpleNamespace(received=None), quiet=True)
+    return train.prepare(arguments, config, DataDir.open(data_dir), torch.device("cpu"))[:2]
+
+
+GOES_ON = SimpleNamespace(received=None)
+
+
+def test_no_round_where_time_is_short(data_dir, tmp_path, capsys):
+    parts, rounds = prepared(data_dir, tmp_path, 1)
+    assert not rounds.advance(parts, 0, seconds_left=1e-3, stop=GOES_ON, quiet=True)
     assert "not estimated again" in capsys.readouterr().out
     assert rounds.current == 0 and not (tmp_path / "flow_1").exists() and not rounds.due(1.0)
+
+
+def test_the_first_round_may_take_more_of_the_time_left(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("guidance.seconds_of_round", lambda flow, data: 60)
+    parts, rounds = prepared(data_dir, tmp_path, 3)
+    assert not rounds.advance(parts, 0, seconds_left=75, stop=GOES_ON, quiet=True)
+    assert rounds.advance(parts, 0, seconds_left=100, stop=GOES_ON, quiet=True)
+    assert not rounds.advance(parts, 0, seconds_left=100, stop=GOES_ON, quiet=True)
+    assert (rounds.current, rounds.tried) == (2, 3)  # the second was done
