@@ -42,7 +42,7 @@ class DisFlow:
     """
 
     def __init__(self, preset=None, finest_scale=0, reason="", hints=None):
-        self.hints, self.hinted = hints or (lambda i, j: []), hints is not None
+        self.hints = hints or (lambda i, j: [])
         fast, medium = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
         self.dis = cv2.DISOpticalFlow_create({None: medium, "medium": medium, "fast": fast}[preset])
         if finest_scale is not None:
@@ -51,7 +51,7 @@ class DisFlow:
         self.search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # of adjacent frames, from no start
         self.search.setFinestScale(0)
         self.search.setGradientDescentIterations(SEARCH_STEPS)
-        self.refine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # of ordered flow
+        self.refine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # from where little is missing
         mode = "walking from frame to frame" if self.walks else f"preset {preset}, each pair on its own"
         self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale(),
                             "revision": REVISION}
@@ -62,8 +62,7 @@ class DisFlow:
         self.frames, self.size = frames, frames[0].shape[:2]
         self.factor = 2 if self.walks and max(self.size) < ENLARGE_BELOW else 1
         self.search.setPatchStride(2 if self.factor == 2 else 4)
-        for dis in (self.refine, self.dis) if self.hinted else (self.refine,):  # little is missing
-            dis.setFinestScale(self.factor - 1)  # of enlarged images: the frames' own scale
+        self.refine.setFinestScale(self.factor - 1)  # of enlarged images: the frames' own scale
         appearance = CensusAppearance()
         self.images = BoundedCache(lambda i: enlarge(luminance(self.frames[i]), self.factor))
         self.colours = BoundedCache(lambda i: enlarge(np.ascontiguousarray(self.frames[i]), self.factor))
@@ -138,7 +137,8 @@ class DisFlow:
         enlarged, first = self.enlarged(start), self.images[i]
         pixels = pixel_grid(first.shape)
         warped = sample(self.images[j], pixels + enlarged)
-        rest = self.dis.calc(first, relit(warped, *exposure(warped, first)), np.zeros_like(enlarged))
+        dis = self.refine if hints else self.dis
+        rest = dis.calc(first, relit(warped, *exposure(warped, first)), np.zeros_like(enlarged))
         corrected = self.reduced(rest + sample(enlarged, pixels + rest))
         return self.order(i, j, self.best(i, j, [*hints, start, corrected], lead=HINT_LEAD if hints else 0.0))
 

@@ -53,6 +53,6 @@ def pixel_grid(size):
 
 
 def sample(values, pixels):
-    """values (H, W) or (H, W, 2) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
+    """values (H, W) or (H, W, C) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
     x, y = np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
     return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
