@@ -114,8 +114,8 @@ def denormalise_pixels(xy, height, width):
 
 def pixel_grid(height, width, device=None):
     """(H, W, 2) float32 pixel coordinates (x, y)."""
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    return torch.stack([x, y], dim=-1).float()
+    y, x = (torch.arange(side, dtype=torch.float32, device=device) for side in (height, width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 def sample_at_pixels(maps, pixels, mode="bilinear", padding="zeros"):

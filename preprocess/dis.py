@@ -145,24 +145,22 @@ class DisFlow:
     def order(self, i, j, flow):
         """The flow (H, W, 2) put in order by a few affine motions, then refined where little is missing."""
         gain, offset = exposure(sample(self.smooth[j], pixel_grid(self.size) + flow), self.smooth[i])
-        errors = partial(self.colour_errors, self.colours[i], relit(self.colours[j], gain, offset))
+        error_of = partial(self.colour_error, self.colours[i], relit(self.colours[j], gain, offset))
         matches = moving_together(self.keypoints[i], self.keypoints[j], flow)
         motions = Motions(self.smooth[i], gain * self.smooth[j] + offset)
-        ordered = motions.order(flow, errors, self.frames[i], matches)
+        ordered = motions.order(flow, error_of, self.frames[i], matches)
         second = relit(self.images[j], gain, offset)
         refined = self.reduced(self.refine.calc(self.images[i], second, self.enlarged(ordered)))
-        before, after = (cv2.blur(error, (EXACT_WINDOW, EXACT_WINDOW)) for error in errors([ordered, refined]))
+        before, after = (cv2.blur(error_of(f), (EXACT_WINDOW, EXACT_WINDOW)) for f in (ordered, refined))
         small = np.square(refined - ordered).sum(-1) < EXACT_PX**2
         return np.where((small & (after < before - EXACT_LEAD))[..., None], refined, ordered)
 
-    def colour_errors(self, first, second, flows):
-        """float32 (F, H, W): the channels' largest difference, averaged over a small window, where flows lead."""
-        pixels, errors = pixel_grid(first.shape[:2]), []
-        for flow in flows:
-            red, green, blue = cv2.split(cv2.absdiff(sample(second, pixels + self.enlarged(flow)), first))
-            largest = np.minimum(cv2.max(cv2.max(red, green), blue), LARGEST_ERROR).astype(np.float32)
-            errors.append(cv2.blur(shrink(largest, self.size), (COLOUR_WINDOW, COLOUR_WINDOW)))
-        return np.stack(errors)
+    def colour_error(self, first, second, flow):
+        """float32 (H, W): the channels' largest difference, averaged over a small window, where the flow leads."""
+        seen = sample(second, pixel_grid(first.shape[:2]) + self.enlarged(flow))
+        red, green, blue = cv2.split(cv2.absdiff(seen, first))
+        largest = np.minimum(cv2.max(cv2.max(red, green), blue), LARGEST_ERROR).astype(np.float32)
+        return cv2.blur(shrink(largest, self.size), (COLOUR_WINDOW, COLOUR_WINDOW))
 
     def enlarged(self, flow):
         """Flow (H, W, 2) of the frames -> of the images that are searched."""

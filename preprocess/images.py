@@ -3,6 +3,8 @@
 Conventions: frames uint8 RGB (H, W, 3); images luminance (H, W); flow float32 (H, W, 2), (x, y) in pixels.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -47,12 +49,14 @@ def resize(values, size):
     return cv2.resize(values, size[::-1]).reshape(*size, -1)
 
 
+@lru_cache(maxsize=4)  # a video has two sizes: its own, and that of the images that are searched
 def pixel_grid(size):
-    """(H, W, 2) float32: each pixel's own position."""
-    return util.pixel_grid(*size).numpy()
+    """(H, W, 2) float32, read-only: each pixel's own position. size: a tuple (H, W)."""
+    grid = util.pixel_grid(*size).numpy()
+    grid.flags.writeable = False
+    return grid
 
 
 def sample(values, pixels):
     """values (H, W) or (H, W, C) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
-    x, y = np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
-    return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(values, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -41,19 +41,21 @@ class Motions:
         x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in (self.size[1], self.size[0]))
         self.basis = np.stack([*np.meshgrid(x, y), np.ones(self.size, np.float32)], axis=-1).reshape(-1, 3)
 
-    def order(self, flow, errors_of, guide, matches=()):
+    def order(self, flow, error_of, guide, matches=()):
         """Flow (H, W, 2) -> the same in order.
 
-        errors_of: F flows -> how badly each explains each pixel, (F, H, W) in levels; guide (H, W, C): colours.
+        error_of: a flow -> how badly it explains each pixel, (H, W) in levels; guide (H, W, C): colours.
         matches: groups of points of one motion each that may be missing in the flow, see preprocess.keypoints.
         """
         ordered, cell = flow, max(1, round(max(self.size) / CELLS))
         alike = likeness(in_cells(np.float32(guide), cell))
-        missing = [motion for group in matches if (motion := self.from_matches(flow, errors_of, *group)) is not None]
+        own_error = error_of(flow)
+        missing = [of for group in matches if (of := self.from_matches(own_error, error_of, *group)) is not None]
+        missing_flows, missing_errors = zip(*missing) if missing else ((), ())
         for _ in range(ROUNDS):
-            found = self.find(ordered)
-            choices = np.stack([flow, *map(self.flow, found + missing)])
-            errors = errors_of(choices)
+            found = [self.flow(motion) for motion in self.find(ordered)]
+            choices = np.stack([flow, *found, *missing_flows])
+            errors = np.stack([own_error, *map(error_of, found), *missing_errors])
             noise = max(np.median(errors.min(0)), LEAST_NOISE)
             away = np.sqrt(squared_norm(choices - flow))
             costs = errors + AWAY * away.clip(max=AWAY_PX)
@@ -114,19 +116,20 @@ class Motions:
             unexplained *= 1 - explains[best]
             yield motions[best]
 
-    def from_matches(self, flow, errors_of, position, motion):
-        """The motion (3, 2) of matched points, position and motion (m, 2) each, registered on what is around them.
+    def from_matches(self, own_error, error_of, position, motion):
+        """Flow of the matched points' motion, registered on what is around them, and its error: (H, W, 2), (H, W).
 
-        None where it does not explain that better than the flow (H, W, 2) does: most groups of few points are chance.
+        position, motion (m, 2): of the points. None where it does not explain what is around them better than the own
+        flow, whose error is given, does: most groups of few points are chance.
         """
         height, width = self.size
         x, y = position.round().astype(int).clip(0, (width - 1, height - 1)).T
         around = np.zeros(self.size, np.uint8)
         around[y, x] = 1
         around = cv2.dilate(around, np.ones((2 * AROUND_PX + 1,) * 2, np.uint8))
-        motion = self.register(fit(self.basis[y * width + x], motion), np.flatnonzero(around))
-        before, after = errors_of(np.stack([flow, self.flow(motion)]))[:, around > 0].mean(1)
-        return motion if after < BETTER * before else None
+        flow = self.flow(self.register(fit(self.basis[y * width + x], motion), np.flatnonzero(around)))
+        error = error_of(flow)
+        return (flow, error) if error[around > 0].mean() < BETTER * own_error[around > 0].mean() else None
 
     def register(self, motion, pixels):
         """A motion made exact by Gauss-Newton steps on the luminance of the pixels that follow it."""
