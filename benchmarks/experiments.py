@@ -2,7 +2,7 @@
 
 Everything is kept in a work folder, so that an interrupted benchmark goes on and a larger one reuses a smaller one:
     scenes/<video>/ground_truth.npz, masks/   truth of the synthetic scenes (also for evaluate.py --ground_truth)
-    data/<flow>/<video>/                      data directories
+    data/<flow>/<video>/                      data directories; <flow>-all: all pairs of a long video, for raft-d
     runs/<method>/<flow>/<video>/             training runs; figures.json when scored
     tracks/<flow>-<method>/<video>.npz        tracks of the scenes (also for evaluate.py --tracks)
 """
@@ -27,6 +27,7 @@ from evaluation.scoring import score
 from loaders.data_dir import write_image
 from outputs.tracks_file import write_tracks
 from preprocess import build
+from preprocess.pairs import ALL_PAIRS_UP_TO
 from util import UserError, atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,8 +89,11 @@ def real_videos(max_side):
     return [real_video(name, max_side) for name in present]
 
 
-def prepare(work, video, flow):
-    """The video's data directory with this flow; direct flow is kept for the baselines."""
+def prepare(work, video, flow, all_pairs=False):
+    """The video's data directory with this flow; direct flow is kept for the baselines.
+
+    all_pairs: the flow between every two frames, not chained, for the direct baseline. Short videos have it anyway.
+    """
     if flow == "gt" and video.scene is None:
         return None  # nobody knows the true flow of a real video
     options = {
@@ -97,9 +101,11 @@ def prepare(work, video, flow):
         "dis": {"flow": "dis"},
         "raft-small": {"flow": "raft", "raft_weights": RAFT_SMALL},
     }[flow]
-    # All pairs, also of videos for which that is not the default: the direct baseline needs them.
-    options["max_interval"] = video.truths[0].num_frames
-    folder = Path(work) / "data" / flow / video.name
+    name = flow
+    if all_pairs and video.truths[0].num_frames > ALL_PAIRS_UP_TO:
+        options |= {"max_interval": video.truths[0].num_frames, "chain": False}
+        name = f"{flow}-all"
+    folder = Path(work) / "data" / name / video.name
     return build(video.source, folder, max_side=video.max_side, keep_direct=True, quiet=True, **options)
 
 

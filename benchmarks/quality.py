@@ -30,7 +30,10 @@ from evaluation import report
 from evaluation.baselines import BASELINES
 from util import UserError, atomic_path, command
 
-COLUMNS = ("AJ", "delta_avg", "OA", "TC", "AJ alone", "delta_avg alone", "OA alone", "PCK", "J&F", "minutes", "memory")
+COLUMNS = (
+    "AJ", "delta_avg", "OA", "TC", "AJ alone", "delta_avg alone", "OA alone", "PCK", "J", "F", "J&F",
+    "minutes", "memory",
+)  # fmt: skip
 QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5], "no_real": True}
 
 
@@ -51,7 +54,7 @@ def parse_arguments(arguments=None):
     add("--height", type=int, default=96)
     add("--width", type=int, default=128)
     add("--no_real", action="store_true", help="leave DAVIS and BADJA out")
-    add("--real_side", type=int, default=192, help="longer side of the real videos (default: %(default)s)")
+    add("--real_side", type=int, default=256, help="longer side of the real videos (default: %(default)s)")
     add("--work", type=Path, default=Path("runs/quality"),
         help="folder for data, runs and tracks; figures in it are reused: take a new one when the code has changed")
     add("--out", type=Path, default=Path("benchmarks/results/quality.md"), help="the table; the plot goes beside it")
@@ -92,7 +95,8 @@ def measure(options):
             if data is None:
                 continue
             for kind in BASELINES:
-                rows.append((video.name, flow, kind, score_baseline(video, kind, data)))
+                stored = prepare(options.work, video, flow, all_pairs=True) if kind == "raft-d" else data
+                rows.append((video.name, flow, kind, score_baseline(video, kind, stored)))
             for method in make_methods(options):
                 rows.append((video.name, flow, method.name, fit(options.work, video, flow, data, method, curve=True)))
                 say(rows[-1])
@@ -106,24 +110,19 @@ def say(row):
 
 
 def grouped(rows):
-    """{(flow, method): [figures]} of the synthetic and of the real videos apart."""
-    synthetic, real = defaultdict(list), defaultdict(list)
-    for _, flow, method, figures in rows:
-        (real if "PCK" in figures else synthetic)[flow, method].append(figures)
-    return synthetic, real
-
-
-def by_kind(rows):
-    """{(kind, flow, method): [figures]} of the synthetic scenes."""
-    groups = defaultdict(list)
+    """[figures] of the scenes by (flow, method) and by (kind, flow, method), of real videos by (video, flow, method)"""
+    mean, kinds, real = defaultdict(list), defaultdict(list), defaultdict(list)
     for video, flow, method, figures in rows:
-        if "PCK" not in figures:
-            groups[video.rsplit("-", 1)[0], flow, method].append(figures)
-    return groups
+        if "PCK" in figures:
+            real[video, flow, method].append(figures)
+        else:
+            mean[flow, method].append(figures)
+            kinds[video.rsplit("-", 1)[0], flow, method].append(figures)
+    return mean, kinds, real
 
 
 def as_markdown(rows, options, seconds):
-    synthetic, real = grouped(rows)
+    mean, kinds, real = grouped(rows)
     command_line = "python -m benchmarks.quality " + " ".join(sys.argv[1:])
     parts = [
         f"`{command_line.strip()}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, PCK, J&F in percent, TC in pixels "
@@ -133,9 +132,9 @@ def as_markdown(rows, options, seconds):
     ]
     size = f"{options.num_frames} frames of {options.height} x {options.width}"
     for title, header, groups in (
-        (f"Synthetic scenes ({size}), mean", ["flow", "method"], synthetic),
-        ("DAVIS and BADJA, mean", ["flow", "method"], real),
-        ("By kind of scene", ["scene", "flow", "method"], by_kind(rows)),
+        (f"Synthetic scenes ({size}), mean", ["flow", "method"], mean),
+        (f"DAVIS and BADJA ({options.real_side} pixels)", ["video", "flow", "method"], real),
+        ("By kind of scene", ["scene", "flow", "method"], kinds),
     ):
         if groups:
             parts += [f"## {title}\n", mean_table(header, groups, COLUMNS)]
@@ -151,10 +150,10 @@ def mean_curve(curves, points=24):
 
 def plot(path, rows):
     """AJ against training minutes: a line per method and flow, dashed levels for the baselines."""
-    synthetic, _ = grouped(rows)
+    mean, _, _ = grouped(rows)
     figure, axes = report.new_axes(xlabel="training (minutes)", ylabel="AJ (mean over the scenes)")
     colours = {flow: f"C{k}" for k, flow in enumerate(dict.fromkeys(row[1] for row in rows))}
-    for (flow, method), figures in synthetic.items():
+    for (flow, method), figures in mean.items():
         curves = [f["curve"] for f in figures if len(f.get("curve", [])) > 1]
         if curves:
             axes.plot(*mean_curve(curves), label=f"{method}, {flow}", color=colours[flow])
