@@ -7,6 +7,7 @@ hundred steps of Adam find the order without being caught in a wrong one, which 
 there is none, what moves against the camera is put in front: separating it helps the mapping even if that is wrong.
 """
 
+import numpy as np
 import torch
 
 from losses import masked_mean
@@ -26,8 +27,9 @@ def grid_flow(pool, cell):
     y = (torch.arange(height, device=pool.device) * cell).clamp(max=pool.height - 1)
     x = (torch.arange(width, device=pool.device) * cell).clamp(max=pool.width - 1)
     index = (y[:, None] * pool.width + x).flatten()
-    pairs = [(i, pool.row(i, i + 1 if i + 1 < pool.num_frames else i - 1)) for i in range(pool.num_frames)]
-    return pool.flow_at(pairs, index.expand(len(pairs), -1)).view(-1, height, width, 2)
+    frames = np.arange(pool.num_frames)
+    numbers = torch.from_numpy(pool.number(frames, np.r_[frames[1:], frames[-2]])).to(pool.device)
+    return pool.flow_at(numbers, index.expand(len(numbers), -1)).view(-1, height, width, 2)
 
 
 def edge_weights(pool, cell):

@@ -11,6 +11,7 @@ from ordering import total_variation
 from util import inside_image
 
 SMOOTHNESS_SHARE = 4  # the smoothness term looks at the first quarter of the points (paper section 4.4)
+COLOUR_EVERY = 4  # the surface model's colours, which its shape does not follow, at every fourth point only
 
 
 def smoothness(model, batch, points, canonical):
@@ -64,8 +65,11 @@ def surface_terms(model, batch, sampler, edges, robust_px):
     Depth follows what the flow shows: a visible point lies on the surface of frame 2, a hidden one at least a margin
     behind it, and no point ever lies in front of what is seen.
     """
-    rays = model.cast(batch.frames_1, batch.pixels_1)
-    mapped = model.to_frame(rays.canonical, batch.frames_2)[..., 0, :]
+    with model.frames_at_once():
+        points, canonical = model.lift(batch.frames_1, batch.pixels_1)
+        mapped = model.to_frame(canonical, batch.frames_2)[..., 0, :]
+        acceleration = smoothness(model, batch, points, canonical)
+    rgb, rgb_1 = model.field(canonical[:, ::COLOUR_EVERY, 0])[0], batch.rgb_1[:, ::COLOUR_EVERY]
     pixels_2 = model.to_pixels(mapped)
     inside = inside_image(pixels_2.detach(), model.height, model.width)
     hidden, visible = sampler.evidence(batch, pixels_2)
@@ -73,8 +77,8 @@ def surface_terms(model, batch, sampler, edges, robust_px):
     gap = mapped[..., 2] - model.surface_depth(batch.frames_2, pixels_2.detach())
     terms = {
         "flow": losses.robust_flow(pixels_2, batch.pixels_2, batch.weight, batch.weight > 0, robust_px),
-        "rgb": losses.colour(rays.rgb[..., 0, :], batch.rgb_1, torch.ones_like(inside)),
-        "smoothness": smoothness(model, batch, rays.points, rays.canonical),
+        "rgb": losses.colour(rgb, rgb_1, torch.ones_like(inside[:, ::COLOUR_EVERY])),
+        "smoothness": acceleration,
         "depth_range": losses.depth_range(mapped[..., 2], rendering.NEAR, rendering.FAR),
         "depth_same": losses.masked_mean(gap.abs(), visible & ~hidden),
         "depth_front": losses.masked_mean((-gap).clamp(min=0), inside),
@@ -82,4 +86,4 @@ def surface_terms(model, batch, sampler, edges, robust_px):
         "depth_flatness": total_variation(model.depth, edges),
     }
     error = (pixels_2 - batch.pixels_2).detach().norm(dim=-1)
-    return terms, ray_statistics(batch, rays.weights.detach(), error), error
+    return terms, ray_statistics(batch, torch.ones_like(points[..., 2]), error), error

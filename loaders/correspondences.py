@@ -40,62 +40,90 @@ class Batch(NamedTuple):
 
 
 class CorrespondencePool:
-    """All correspondences of one video as tensors: flow[i] int16 (P_i, H, W, 2), bits[i] uint8 (P_i, 2, B)."""
+    """All correspondences of one video as tensors. Its pairs of frames are numbered, by source frame, then target.
+
+    sources, targets (R,): frames of each pair, numpy; flow: int16 (R, H*W, 2); bits: uint8 (R, 2, B). With storage
+    'disk', flow and bits are lists of R memory maps instead. Functions that look up take pair numbers (P,) on `device`.
+    """
 
     def __init__(self, data, device, storage="auto"):
         self.height, self.width, self.num_frames = data.height, data.width, data.num_frames
         self.flow_step, self.partners = data.flow_step, [data.partners(i) for i in range(data.num_frames)]
-        self.rows = [{j: row for row, j in enumerate(partners)} for partners in self.partners]
+        self.sources = np.repeat(np.arange(self.num_frames), [len(partners) for partners in self.partners])
+        self.targets = np.concatenate(self.partners).astype(np.int64)
         self.pair_counts = data.pair_counts
         self.storage = self._choose_storage(data, device) if storage == "auto" else storage
         self.device = device if self.storage == "device" else torch.device("cpu")
-        self.flow = self._load([data.flow_fixed(i) for i in range(self.num_frames)])
-        self.bits = self._load([data.valid_bits(i) for i in range(self.num_frames)])
+        self.flow = self._load([data.flow_fixed(i).reshape(-1, self.height * self.width, 2) for i in self._frames()])
+        self.bits = self._load([data.valid_bits(i) for i in self._frames()])
         self.frames = torch.from_numpy(data.frames()).flatten(1, 2).to(self.device)  # (N, H*W, 3) uint8
-        self.counts = torch.from_numpy(np.stack([data.count_map(i) for i in range(self.num_frames)]).astype(np.int32))
+        self.counts = torch.from_numpy(np.stack([data.count_map(i) for i in self._frames()]).astype(np.int32))
         self.counts = self.counts.flatten(1).to(self.device)  # (N, H*W)
 
-    @staticmethod
-    def _choose_storage(data, device):
-        size = sum(data.flow_fixed(i).nbytes + data.valid_bits(i).nbytes for i in range(data.num_frames))
+    def _frames(self):
+        return range(self.num_frames)
+
+    def _choose_storage(self, data, device):
+        size = sum(data.flow_fixed(i).nbytes + data.valid_bits(i).nbytes for i in self._frames())
         if device.type == "cuda":
             return "device" if size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] else "disk"
         return "host" if size < HOST_LIMIT else "disk"
 
     def _load(self, arrays):
-        """One array (P_i, ...) per source frame -> the same as tensors: copies in one block, or the memory maps."""
+        """One array (P_i, ...) per source frame -> (R, ...) in one block, or the R memory maps of its rows."""
         if self.storage == "disk":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and so is what is done with it
-                return [torch.from_numpy(array) for array in arrays]
+                return [row for array in arrays for row in torch.from_numpy(array)]
         block = torch.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), device=self.device,
                             dtype=getattr(torch, arrays[0].dtype.name))
-        parts = list(block.split([len(array) for array in arrays]))
-        for part, array in zip(parts, arrays):
+        for part, array in zip(block.split([len(array) for array in arrays]), arrays):
             part.copy_(torch.from_numpy(np.array(array)))
-        return parts
+        return block
 
-    def masks(self, pairs):
-        """[(i, row)] -> cycle, occluded bool (P, H*W)."""
-        bits = torch.stack([self.bits[i][row] for i, row in pairs])
+    # Numbers of pairs (numpy)
+
+    def number(self, sources, targets):
+        """Numbers of the pairs of frames (P,), (P,); -1 where a pair is not stored."""
+        keys, wanted = self.sources * self.num_frames + self.targets, sources * self.num_frames + targets
+        place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        return np.where(keys[place] == wanted, place, -1)
+
+    def numbers_near(self, sources, max_interval):
+        """first, end (P,): the pairs of each frame (P,) at most max_interval apart are numbered first to end - 1."""
+        keys, last = self.sources * self.num_frames + self.targets, self.num_frames - 1
+        start = sources * self.num_frames
+        return (np.searchsorted(keys, start + (sources - max_interval).clip(min=0)),
+                np.searchsorted(keys, start + (sources + max_interval).clip(max=last), side="right"))  # fmt: skip
+
+    # What the pairs hold
+
+    def masks(self, numbers):
+        """Pair numbers (P,) -> cycle, occluded bool (P, H*W)."""
+        bits = torch.stack([self.bits[row] for row in numbers.tolist()]) if self.on_disk else self.bits[numbers]
         shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=bits.device)
         flat = (bits[..., None] >> shifts & 1).flatten(2)[..., : self.height * self.width].bool()
         return flat[:, 0], flat[:, 1]
 
-    def masks_at(self, pairs, index):
-        """[(i, row)], pixel index (P, n) -> cycle, occluded bool (P, n)."""
-        bits = torch.stack([self.bits[i][row][:, index[p] >> 3] for p, (i, row) in enumerate(pairs)])
-        bits = bits >> (7 - (index & 7)).to(torch.uint8)[:, None] & 1
-        return bits[:, 0].bool(), bits[:, 1].bool()
+    def cycle_at(self, numbers, index):
+        """Pair numbers (P,), pixel index (P, n) -> whether cycle-consistent, bool (P, n)."""
+        if self.on_disk:
+            found = torch.stack([self.bits[row][0, at] for row, at in zip(numbers.tolist(), index >> 3)])
+        else:
+            found = self.bits.flatten()[numbers[:, None] * self.bits[0].numel() + (index >> 3)]
+        return (found >> (7 - (index & 7)).to(torch.uint8) & 1).bool()
 
-    def flow_at(self, pairs, index):
-        """[(i, row)], pixel index (P, n) -> flow (P, n, 2) in pixels."""
-        flow = torch.stack([self.flow[i][row].view(-1, 2)[index[p]] for p, (i, row) in enumerate(pairs)])
+    def flow_at(self, numbers, index):
+        """Pair numbers (P,), pixel index (P, n) -> flow (P, n, 2) in pixels."""
+        if self.on_disk:
+            flow = torch.stack([self.flow[row][at] for row, at in zip(numbers.tolist(), index)])
+        else:
+            flow = self.flow.flatten(0, 1)[numbers[:, None] * (self.height * self.width) + index]
         return flow.float() * self.flow_step
 
-    def row(self, i, j):
-        """Row of the pair (i, j) among those of source frame i, or None when it is not stored."""
-        return self.rows[i].get(j)
+    @property
+    def on_disk(self):
+        return self.storage == "disk"
 
     def colours(self, frames, pixels):
         """Bilinear colours of frames (P,) at pixels (P, n, 2) -> (P, n, 3) in [0, 1]; zeros outside."""
@@ -150,35 +178,40 @@ class Sampler:
 
     def sample(self, num_pairs, num_points, max_interval):
         """One batch of pairs at most max_interval frames apart."""
-        pairs, distance = self._choose_pairs(num_pairs, max_interval)
-        cycle, occluded = self.pool.masks([(i, row) for i, row, _ in pairs])
-        mask = cycle | occluded | torch.from_numpy(distance == 1).to(cycle.device)[:, None]
+        pool = self.pool
+        numbers = self._choose_pairs(num_pairs, max_interval)
+        distance = np.abs(pool.sources[numbers] - pool.targets[numbers])
+        sources, targets, weight, adjacent, numbers = self._to_pool(
+            pool.sources[numbers], pool.targets[numbers],
+            pair_weight(distance, max_interval, self.pair_weight).astype(np.float32), distance == 1, numbers)
+        cycle, occluded = pool.masks(numbers)
+        mask = cycle | occluded | adjacent[:, None]
         empty = ~mask.any(-1, keepdim=True)
-        sources = torch.tensor([i for i, _, _ in pairs], device=cycle.device)
         index = draw(self._pixel_weights(mask | empty, sources), num_points, self.generator)
-        pixels_1 = torch.stack([index % self.pool.width, index // self.pool.width], dim=-1).float()
-        pixels_2 = pixels_1 + self.pool.flow_at([(i, row) for i, row, _ in pairs], index)
-        weight = torch.from_numpy(pair_weight(distance, max_interval, self.pair_weight)).to(pixels_1)
+        pixels_1 = torch.stack([index % pool.width, index // pool.width], dim=-1).float()
+        pixels_2 = pixels_1 + pool.flow_at(numbers, index)
         weight = (weight[:, None] * ~empty).expand(-1, num_points)
-        targets = torch.tensor([j for _, _, j in pairs], device=cycle.device)
         return self._swap(sources, targets, pixels_1, pixels_2, weight, cycle.gather(1, index), index)
 
+    def _to_pool(self, *arrays):
+        """numpy arrays -> tensors where the correspondences live."""
+        return [torch.from_numpy(array).to(self.pool.device, non_blocking=True) for array in arrays]
+
     def _choose_pairs(self, num_pairs, max_interval):
-        """-> [(i, row, j)], distance |i - j| (P,)."""
-        pool, probability = self.pool, None
+        """-> numbers of pairs (P,), numpy."""
+        probability = None
         if self.hard and self.frame_error is not None:
             probability = self.frame_error / self.frame_error.sum()
-        sources = self.random.choice(pool.num_frames, num_pairs, p=probability)
-        pairs = []
-        for i in sources.tolist():
-            rows = [row for row, j in enumerate(pool.partners[i]) if abs(i - j) <= max_interval]
-            row = rows[self.random.choice(len(rows), p=self._partner_probability(i, rows))]
-            pairs.append((i, row, pool.partners[i][row]))
-        return pairs, np.array([abs(i - j) for i, _, j in pairs])
+        return self._choose_targets(self.random.choice(self.pool.num_frames, num_pairs, p=probability), max_interval)
 
-    def _partner_probability(self, i, rows):
+    def _choose_targets(self, sources, max_interval):
+        """Source frames (P,) -> numbers of pairs (P,), one of each frame's at most max_interval apart."""
+        ranges = zip(sources.tolist(), *self.pool.numbers_near(sources, max_interval))
+        return np.array([first + self.random.choice(end - first, p=self._probability(i, self.pool.targets[first:end]))
+                         for i, first, end in ranges])  # fmt: skip
+
+    def _probability(self, i, partners):
         """Proportional to the number of valid correspondences; the adjacent frames get 0.5 each, then all is scaled."""
-        partners = np.array([self.pool.partners[i][row] for row in rows])
         weights = self.pool.pair_counts[i, partners].astype(float)
         weights /= max(weights.sum(), 1)
         weights[np.abs(partners - i) == 1] = 0.5

@@ -6,6 +6,7 @@ that the model puts at a pixel where the backward flow leads elsewhere must lie 
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from loaders.correspondences import Sampler, pair_weight
@@ -19,7 +20,8 @@ class SurfaceBatch(NamedTuple):
     """frames_1, frames_2 (P,) long; pixels_1, pixels_2 (P, n, 2); rgb_1 (P, n, 3); weight (P, n), 0 where unreliable.
 
     covisible (P, n) bool: cycle-consistent.
-    source_frames (P,), source_cells (P, n): where in the error maps; backward: [(frame_2, row) or None].
+    source_frames (P,), source_cells (P, n): where in the error maps; backward (P,): numbers of the pairs from frames 2
+    to frames 1, -1 where there is none.
     """
 
     frames_1: torch.Tensor
@@ -31,11 +33,10 @@ class SurfaceBatch(NamedTuple):
     covisible: torch.Tensor
     source_frames: torch.Tensor
     source_cells: torch.Tensor
-    backward: list
+    backward: torch.Tensor
 
     def to(self, device):
-        tensors = (t.to(device, non_blocking=True) if isinstance(t, torch.Tensor) else t for t in self)
-        return SurfaceBatch(*tensors)
+        return SurfaceBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 def nearest_index(pixels, height, width):
@@ -49,25 +50,24 @@ class SurfaceSampler(Sampler):
 
     def sample(self, num_pairs, num_points, max_interval):
         pool = self.pool
-        pairs, distance = self._choose_pairs(num_pairs, max_interval)
-        sources = torch.tensor([i for i, _, _ in pairs], device=pool.device)
-        targets = torch.tensor([j for _, _, j in pairs], device=pool.device)
+        numbers = self._choose_pairs(num_pairs, max_interval)
+        from_frame, to_frame = pool.sources[numbers], pool.targets[numbers]
+        weight = pair_weight(np.abs(from_frame - to_frame), max_interval, self.pair_weight).astype(np.float32)
+        sources, targets, weight, backward, numbers_there = self._to_pool(
+            from_frame, to_frame, weight, pool.number(to_frame, from_frame), numbers)
         index = self._draw_pixels(sources, num_points)
         pixels_1 = torch.stack([index % pool.width, index // pool.width], dim=-1).float()
-        rows = [(i, row) for i, row, _ in pairs]
-        pixels_2 = pixels_1 + pool.flow_at(rows, index)
-        covisible, _ = pool.masks_at(rows, index)
-        backward = [None if pool.row(j, i) is None else (j, pool.row(j, i)) for i, _, j in pairs]
-        weight = torch.from_numpy(pair_weight(distance, max_interval, self.pair_weight)).to(pixels_1)[:, None]
-        covisible &= self._confirmed(pairs, index, pixels_1, pixels_2)
-        rgb_1, weight = pool.colours(sources, pixels_1), weight * covisible
+        pixels_2 = pixels_1 + pool.flow_at(numbers_there, index)
+        covisible = pool.cycle_at(numbers_there, index) & self._confirmed(numbers, index, pixels_1, pixels_2)
+        rgb_1, weight = pool.frames[sources[:, None], index].float() / 255, weight[:, None] * covisible
         return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1, weight, covisible, sources,
                             self.cell_of_pixel[index], backward)
 
-    def _partner_probability(self, i, rows):
-        """None: all partners alike, because only far pairs link what was hidden in between."""
+    def _choose_targets(self, sources, max_interval):
+        """All partners alike, because only far pairs link what was hidden in between."""
+        return self.random.integers(*self.pool.numbers_near(sources, max_interval))
 
-    def _confirmed(self, pairs, index, pixels_1, pixels_2):
+    def _confirmed(self, numbers, index, pixels_1, pixels_2):
         """False (P, n) where third frames contradict the correspondence more often than they confirm it.
 
         From both of its ends reliable flow leads to a third frame: to one point, if it is right.
@@ -75,13 +75,11 @@ class SurfaceSampler(Sampler):
         pool, score = self.pool, torch.zeros_like(index)
         index_2 = nearest_index(pixels_2, pool.height, pool.width)
         for _ in range(WITNESSES):
-            thirds = [self.random.choice(pool.partners[i]) for i, _, _ in pairs]
-            stored = [(pool.row(i, k), pool.row(j, k)) for (i, _, j), k in zip(pairs, thirds)]
-            known = torch.tensor([None not in rows for rows in stored], device=pool.device)[:, None]
-            from_1 = [(i, row or 0) for (i, _, _), (row, _) in zip(pairs, stored)]
-            from_2 = [(j, row or 0) for (_, _, j), (_, row) in zip(pairs, stored)]
-            end_1, end_2 = pixels_1 + pool.flow_at(from_1, index), pixels_2 + pool.flow_at(from_2, index_2)
-            reliable = pool.masks_at(from_1, index)[0] & pool.masks_at(from_2, index_2)[0] & known
+            first = self._choose_targets(pool.sources[numbers], pool.num_frames)
+            second = pool.number(pool.targets[numbers], pool.targets[first])
+            first, second, known = self._to_pool(first, second.clip(min=0), second >= 0)
+            end_1, end_2 = pixels_1 + pool.flow_at(first, index), pixels_2 + pool.flow_at(second, index_2)
+            reliable = pool.cycle_at(first, index) & pool.cycle_at(second, index_2) & known[:, None]
             score += torch.where((end_1 - end_2).norm(dim=-1) < AGREE_PX, 1, -1) * reliable
         return score >= 0
 
@@ -110,9 +108,9 @@ class SurfaceSampler(Sampler):
         pixels = pixels.detach().nan_to_num().to(pool.device)
         index = nearest_index(pixels, pool.height, pool.width)
         inside = inside_image(pixels.round(), pool.height, pool.width)
-        stored = torch.tensor([pair is not None for pair in batch.backward], device=pool.device)
-        rows = [pair or (0, 0) for pair in batch.backward]
-        miss = (pixels + pool.flow_at(rows, index) - batch.pixels_1.to(pool.device)).norm(dim=-1)
-        reliable = pool.masks_at(rows, index)[0] & inside & stored[:, None]
+        stored = batch.backward.to(pool.device)
+        numbers = stored.clamp(min=0)
+        miss = (pixels + pool.flow_at(numbers, index) - batch.pixels_1.to(pool.device)).norm(dim=-1)
+        reliable = pool.cycle_at(numbers, index) & inside & (stored >= 0)[:, None]
         device = batch.pixels_1.device
         return (reliable & (miss > HIDDEN_PX)).to(device), (reliable & (miss < VISIBLE_PX)).to(device)

@@ -32,9 +32,10 @@ class GridMapping(nn.Module):
         )
 
     def condition(self, frame_ids):
-        """(F,) long -> scales and shifts of each layer: a list of (F, 2, knots, depths)."""
-        total = sum(F.interpolate(level, self.size, mode="trilinear", align_corners=True) for level in self.levels)
-        return total[0].transpose(0, 1)[frame_ids].split(2, dim=1)
+        """(F,) long -> scales and shifts of all layers (F, 2 * layers, knots, depths)."""
+        total = sum(level if level.shape[2:] == self.size else
+                    F.interpolate(level, self.size, mode="trilinear", align_corners=True) for level in self.levels)
+        return total[0].transpose(0, 1)[frame_ids]
 
     def scale_and_shift(self, kept, z, grid):
         """Coordinates kept, z (F, M) -> s, t (F, M)."""
@@ -46,7 +47,7 @@ class GridMapping(nn.Module):
     def to_canonical(self, points, condition):
         """Frame -> canonical, (F, M, 3) -> (F, M, 3)."""
         xy, z = list(points[..., :2].unbind(-1)), points[..., 2]
-        for axis, grid in zip(self.axes, condition):
+        for axis, grid in zip(self.axes, condition.split(2, dim=1)):
             s, t = self.scale_and_shift(xy[1 - axis], z, grid)
             xy[axis] = (xy[axis] - t) * torch.exp(-s)
         return torch.stack([*xy, z], dim=-1)
@@ -54,7 +55,7 @@ class GridMapping(nn.Module):
     def to_frame(self, points, condition):
         """Canonical -> frame, (F, M, 3) -> (F, M, 3): the exact inverse of to_canonical."""
         xy, z = list(points[..., :2].unbind(-1)), points[..., 2]
-        for axis, grid in zip(reversed(self.axes), reversed(condition)):
+        for axis, grid in zip(reversed(self.axes), reversed(condition.split(2, dim=1))):
             s, t = self.scale_and_shift(xy[1 - axis], z, grid)
             xy[axis] = xy[axis] * torch.exp(s) + t
         return torch.stack([*xy, z], dim=-1)

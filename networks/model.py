@@ -4,10 +4,12 @@ Conventions: F frames (or pairs) of n rays with K samples each; pixels (x, y) wi
 size H x W; frame ids are long tensors (F,) on the model's device.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from networks import rendering
 from util import denormalise_pixels, normalise_pixels
@@ -38,6 +40,16 @@ class VideoModel(nn.Module):
         super().__init__()
         self.num_frames, self.height, self.width = num_frames, height, width
         self.mapping, self.field, self.num_samples = mapping, field, num_samples
+        self.conditions = None  # of all frames, see frames_at_once
+
+    @contextmanager
+    def frames_at_once(self):
+        """Within it, what the mapping derives from frames alone is computed only once; weights must not change."""
+        self.conditions = self.mapping.condition(torch.arange(self.num_frames, device=next(self.parameters()).device))
+        try:
+            yield
+        finally:
+            self.conditions = None
 
     def to_canonical(self, points, frame_ids):
         """Frame volume -> canonical volume; points (F, ..., 3)."""
@@ -48,8 +60,11 @@ class VideoModel(nn.Module):
         return self._map(self.mapping.to_frame, points, frame_ids)
 
     def _map(self, direction, points, frame_ids):
-        flat = points.reshape(points.shape[0], -1, 3)
-        return direction(flat, self.mapping.condition(frame_ids)).reshape(points.shape)
+        if self.conditions is None:
+            condition = self.mapping.condition(frame_ids)
+        else:
+            condition = tree_map(lambda of_all: of_all[frame_ids], self.conditions)
+        return direction(points.reshape(points.shape[0], -1, 3), condition).reshape(points.shape)
 
     def normalise(self, pixels):
         return normalise_pixels(pixels, self.height, self.width)

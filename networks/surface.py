@@ -26,11 +26,16 @@ class SurfaceModel(VideoModel):
         """Depth of the visible surface of frames (F,) at pixels (F, n, 2) -> (F, n); the border's value outside."""
         return sample_grid(self.depth, frame_ids, pixels / self.cell)
 
+    def lift(self, frame_ids, pixels):
+        """Pixels (F, n, 2) -> the surface's points (F, n, 1, 3) in the frame's volume and in the canonical one."""
+        points = torch.cat([self.normalise(pixels), self.surface_depth(frame_ids, pixels)[..., None]], dim=-1)
+        points = points[..., None, :]
+        return points, self.to_canonical(points, frame_ids)
+
     def cast(self, frame_ids, pixels, jitter=None, near_fraction=0.0):
-        depths = self.surface_depth(frame_ids, pixels)[..., None]
-        points = torch.cat([self.normalise(pixels), depths], dim=-1)[..., None, :]
-        canonical = self.to_canonical(points, frame_ids)
+        points, canonical = self.lift(frame_ids, pixels)
         rgb, _ = self.field(canonical)
+        depths = points[..., 2]
         return Rays(depths, points, canonical, rgb, torch.ones_like(depths))
 
     def describe(self, frame_ids, points):

@@ -6,6 +6,7 @@ import torch
 
 from loaders.correspondences import CorrespondencePool, Sampler, blur, draw, pair_weight
 from loaders.data_dir import pack_mask
+from loaders.surface_sampler import SurfaceSampler
 
 N, H, W = 5, 6, 7
 
@@ -84,11 +85,28 @@ def test_partner_distribution():
     expected = counts / counts.sum()
     expected[0] = 0.5  # the adjacent frame
     expected /= expected.sum()
-    found = sampler._partner_probability(0, [0, 1, 2, 3])
+    found = sampler._probability(0, np.array([1, 2, 3, 4]))
     assert np.allclose(found, expected)
-    pairs, distance = sampler._choose_pairs(3000, max_interval=2)
-    assert distance.max() == 2
-    assert np.abs(frequencies([i for i, _, _ in pairs], N) - 1 / N).max() < 0.04
+    numbers = sampler._choose_pairs(3000, max_interval=2)
+    sources, targets = sampler.pool.sources[numbers], sampler.pool.targets[numbers]
+    assert np.abs(sources - targets).max() == 2
+    assert np.abs(frequencies(sources, N) - 1 / N).max() < 0.04
+    of_first = frequencies(targets[sources == 0], N)
+    second = counts[1] / counts[:2].sum()
+    assert of_first[1] == pytest.approx(0.5 / (0.5 + second), abs=0.06) and of_first[0] == 0
+
+
+def test_pairs_are_numbered_as_they_are_stored():
+    pool = CorrespondencePool(HandMadeData(), torch.device("cpu"))
+    pairs = [(i, j) for i in range(N) for j in range(N) if j != i]
+    assert list(zip(pool.sources.tolist(), pool.targets.tolist())) == pairs
+    everything = [(i, j) for i in range(N) for j in range(N)]
+    expected = [pairs.index(pair) if pair in pairs else -1 for pair in everything]
+    assert pool.number(*np.array(everything).T).tolist() == expected
+    for reach in (1, 2, N):
+        for i, first, end in zip(range(N), *pool.numbers_near(np.arange(N), reach)):
+            assert pool.targets[first:end].tolist() == [j for j in range(N) if 0 < abs(i - j) <= reach]
+            assert (pool.sources[first:end] == i).all()
 
 
 def test_pixels_follow_the_count_map_before_error_maps():
@@ -109,9 +127,9 @@ def test_pixels_are_half_by_error_half_uniform():
     error = blur(maps)[1].flatten() * mask[0]
     expected = 0.5 * error / error.sum() + 0.5 * mask[0] / mask.sum()
     assert torch.allclose(weights / weights.sum(), expected, atol=1e-6)
-    frames = sampler._choose_pairs(4000, N)[0]
+    frames = sampler.pool.sources[sampler._choose_pairs(4000, N)]
     expected = maps.mean((1, 2)) / maps.mean((1, 2)).sum()
-    assert np.abs(frequencies([i for i, _, _ in frames], N) - expected.numpy()).max() < 0.04
+    assert np.abs(frequencies(frames, N) - expected.numpy()).max() < 0.04
 
 
 def test_blur_equals_opencv():
@@ -140,7 +158,7 @@ def test_a_pair_without_valid_pixels_has_weight_zero():
     assert adjacent.all()  # nothing else has a valid correspondence, so nothing else is drawn
     data = HandMadeData(valid_share=0.0)
     sampler = make_sampler(data, swap=False)
-    sampler._choose_pairs = lambda *_: ([(0, 2, 3)], np.array([3]))
+    sampler._choose_pairs = lambda *_: sampler.pool.number(np.array([0]), np.array([3]))
     batch = sampler.sample(1, 10, N)
     assert (batch.weight == 0).all() and torch.isfinite(batch.rgb_1).all()
 
@@ -180,8 +198,12 @@ def test_storage_on_disk_equals_host(tmp_path):
     data = HandMadeData()
     on_disk = CorrespondencePool(data, torch.device("cpu"), "disk")
     in_memory = CorrespondencePool(data, torch.device("cpu"), "host")
-    batches = [Sampler(pool, seed=1).sample(8, 16, 3) for pool in (on_disk, in_memory)]
-    assert all(torch.equal(x, y) for x, y in zip(*batches))
+    for kind in (Sampler, SurfaceSampler):
+        samplers = [kind(pool, seed=1) for pool in (on_disk, in_memory)]
+        batches = [sampler.sample(8, 16, 3) for sampler in samplers]
+        assert all(torch.equal(x, y) for x, y in zip(*batches))
+    evidence = [sampler.evidence(batches[0], batches[0].pixels_2) for sampler in samplers]
+    assert all(torch.equal(x, y) for x, y in zip(*evidence))
 
 
 def test_colours_between_pixels():

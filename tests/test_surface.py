@@ -1,7 +1,5 @@
 """The surface model: its depth maps, the order found in occlusions, and the evidence its batches carry."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ import torch.nn.functional as F
 import preprocess
 from benchmarks.scenes import SceneFlow, make_scene
 from loaders.correspondences import CorrespondencePool
+from loaders.data_dir import pack_mask
 from loaders.surface_sampler import SurfaceSampler
 from networks.build import build_model
 from networks.surface import grid_size, sample_grid
@@ -45,8 +44,7 @@ def test_grid_covers_the_image(height, width, cell):
 
 def test_batches_say_what_the_flow_says(scene, sampler):
     batch = sampler.sample(30, 40, 11)
-    cycle, _ = sampler.pool.masks([(int(i), sampler.pool.row(int(i), int(j)))
-                                   for i, j in zip(batch.frames_1, batch.frames_2)])
+    cycle, _ = sampler.pool.masks(torch.from_numpy(sampler.pool.number(batch.frames_1.numpy(), batch.frames_2.numpy())))
     cycle = cycle.gather(1, (batch.pixels_1[..., 1] * 64 + batch.pixels_1[..., 0]).long())
     assert not (batch.covisible & ~cycle).any() and batch.covisible[cycle].float().mean() > 0.95  # the flow is right
     assert torch.equal(batch.weight > 0, batch.covisible)
@@ -60,44 +58,50 @@ def test_batches_say_what_the_flow_says(scene, sampler):
 
 
 class FourFrames:
-    """What SurfaceSampler._confirmed asks of a pool: random flow and masks, 0 and 3 not paired; it notes the thirds."""
+    """Data of which SurfaceSampler._confirmed asks flow and masks: random ones, frames 0 and 3 not paired."""
 
-    height, width, partners = 5, 6, [[1, 2], [0, 2, 3], [0, 1, 3], [1, 2]]
+    num_frames, height, width, flow_step, stored = 4, 5, 6, 1 / 32, [[1, 2], [0, 2, 3], [0, 1, 3], [1, 2]]
+    pair_counts = None
 
     def __init__(self):
-        torch.manual_seed(1)
-        self.device = torch.device("cpu")
-        self.flow = 1.5 * torch.randn(4, 4, 30, 2)
-        self.cycle = torch.rand(4, 4, 30) < 0.7
+        random = np.random.default_rng(1)
+        self.flow = random.normal(0, 48, (4, 4, 5, 6, 2)).astype(np.int16)  # 1.5 pixels
+        self.cycle = random.random((4, 4, 5, 6)) < 0.7
 
-    def row(self, i, j):
-        return self.partners[i].index(j) if j in self.partners[i] else None
+    def partners(self, i):
+        return self.stored[i]
 
-    def flow_at(self, rows, index):
-        return torch.stack([self.flow[i, self.partners[i][row]][index[p]] for p, (i, row) in enumerate(rows)])
+    def flow_fixed(self, i):
+        return self.flow[i, self.stored[i]]
 
-    def masks_at(self, rows, index):
-        return torch.stack([self.cycle[i, self.partners[i][row]][index[p]] for p, (i, row) in enumerate(rows)]), None
+    def valid_bits(self, i):
+        return np.stack([pack_mask(np.stack([self.cycle[i, j], ~self.cycle[i, j]])) for j in self.stored[i]])
 
-    def choice(self, partners):
-        self.thirds.append(partners[len(self.thirds) * 7 % 5 % len(partners)])
-        return self.thirds[-1]
+    def frames(self):
+        return np.zeros((4, 5, 6, 3), np.uint8)
+
+    def count_map(self, i):
+        return np.zeros((5, 6), np.uint16)
 
 
 def test_third_frames_confirm_or_contradict_as_in_a_loop():
-    pool, pairs = FourFrames(), [(0, 0, 1), (3, 1, 2), (1, 2, 3), (2, 1, 1), (0, 1, 2)]
-    pool.thirds, index = [], torch.arange(30).expand(5, 30)
+    data, pairs = FourFrames(), [(0, 1), (3, 2), (1, 3), (2, 1), (0, 2)]
+    sampler = SurfaceSampler(CorrespondencePool(data, torch.device("cpu")))
+    pool, drawn, index = sampler.pool, [], torch.arange(30).expand(5, 30)
+    choose = sampler._choose_targets
+    sampler._choose_targets = lambda *asked: drawn.append(choose(*asked)) or drawn[-1]
     pixels_1 = torch.stack([index % 6, index // 6], -1).float()
-    pixels_2 = pixels_1 + pool.flow_at([(i, row) for i, row, _ in pairs], index)
-    sampler = SimpleNamespace(pool=pool, random=pool)
-    found = SurfaceSampler._confirmed(sampler, pairs, index, pixels_1, pixels_2)
+    pixels_2 = pixels_1 + torch.from_numpy(np.stack([data.flow[pair].reshape(30, 2) / 32 for pair in pairs])).float()
+    found = sampler._confirmed(pool.number(*np.array(pairs).T), index, pixels_1, pixels_2)
     votes = np.zeros((5, 30), int)
     for witness, (p, n) in ((w, at) for w in range(3) for at in np.ndindex(5, 30)):
-        (i, _, j), k = pairs[p], pool.thirds[5 * witness + p]
+        (i, j), k = pairs[p], pool.targets[drawn[witness][p]]
         x, y = (min(max(round(v), 0), most) for v, most in zip(pixels_2[p, n].tolist(), (5, 4)))
-        if k in pool.partners[i] and k in pool.partners[j] and pool.cycle[i, k, n] and pool.cycle[j, k, 6 * y + x]:
-            gap = pixels_1[p, n] + pool.flow[i, k, n] - pixels_2[p, n] - pool.flow[j, k, 6 * y + x]
-            votes[p, n] += 1 if gap.norm() < 2 else -1
+        at_1, at_2 = (n // 6, n % 6), (y, x)
+        if k in data.stored[i] and k in data.stored[j] and data.cycle[i, k][at_1] and data.cycle[j, k][at_2]:
+            end_1 = pixels_1[p, n].numpy() + data.flow[i, k][at_1] / 32
+            end_2 = pixels_2[p, n].numpy() + data.flow[j, k][at_2] / 32
+            votes[p, n] += 1 if np.linalg.norm(end_1 - end_2) < 2 else -1
     assert (votes > 0).any() and (votes < 0).any() and (votes == 0).any()
     assert np.array_equal(found.numpy(), votes >= 0)
 
