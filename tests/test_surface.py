@@ -155,3 +155,18 @@ def test_a_point_behind_the_depth_map_is_hidden():
         assert torch.allclose(prediction.pixels, pixels, atol=1e-4)  # the start is the identity map
         assert (prediction.occlusion_score.item() > 0.5) == hidden
         assert prediction.depth.item() == pytest.approx(0.8, abs=1e-5)
+
+
+@pytest.mark.parametrize("mapping", ["grid", "invertible"])
+def test_conditions_of_all_frames_at_once_are_those_of_each(mapping):
+    torch.manual_seed(0)
+    model = build_model(9, 20, 30, rendering="surface", mapping=mapping, coupling_width=8, field_width=8)
+    with torch.no_grad():
+        for parameter in model.mapping.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    points, frames = torch.rand(4, 10, 3), torch.tensor([7, 0, 7, 3])
+    expected = model.to_frame(model.to_canonical(points, frames), frames.flip(0))
+    with model.frames_at_once():
+        found = model.to_frame(model.to_canonical(points, frames), frames.flip(0))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert (found - points).abs().max() > 1e-2 and model.conditions is None
