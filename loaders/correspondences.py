@@ -51,6 +51,7 @@ class CorrespondencePool:
         self.flow_step, self.partners = data.flow_step, [data.partners(i) for i in range(data.num_frames)]
         self.sources = np.repeat(np.arange(self.num_frames), [len(partners) for partners in self.partners])
         self.targets = np.concatenate(self.partners).astype(np.int64)
+        self.keys = self.sources * self.num_frames + self.targets  # rising
         self.pair_counts = data.pair_counts
         self.storage = self._choose_storage(data, device) if storage == "auto" else storage
         self.device = device if self.storage == "device" else torch.device("cpu")
@@ -85,16 +86,15 @@ class CorrespondencePool:
 
     def number(self, sources, targets):
         """Numbers of the pairs of frames (P,), (P,); -1 where a pair is not stored."""
-        keys, wanted = self.sources * self.num_frames + self.targets, sources * self.num_frames + targets
-        place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-        return np.where(keys[place] == wanted, place, -1)
+        wanted = sources * self.num_frames + targets
+        place = np.searchsorted(self.keys, wanted).clip(max=len(self.keys) - 1)
+        return np.where(self.keys[place] == wanted, place, -1)
 
     def numbers_near(self, sources, max_interval):
         """first, end (P,): the pairs of each frame (P,) at most max_interval apart are numbered first to end - 1."""
-        keys, last = self.sources * self.num_frames + self.targets, self.num_frames - 1
-        start = sources * self.num_frames
-        return (np.searchsorted(keys, start + (sources - max_interval).clip(min=0)),
-                np.searchsorted(keys, start + (sources + max_interval).clip(max=last), side="right"))  # fmt: skip
+        start, last = sources * self.num_frames, self.num_frames - 1
+        return (np.searchsorted(self.keys, start + (sources - max_interval).clip(min=0)),
+                np.searchsorted(self.keys, start + (sources + max_interval).clip(max=last), side="right"))  # fmt: skip
 
     # What the pairs hold
 

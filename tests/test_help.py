@@ -5,7 +5,8 @@ import importlib
 import pytest
 
 COMMANDS = ("train", "track", "viz", "evaluate", "preprocess.__main__", "preprocess.flow", "preprocess.train_flow",
-            "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes", "benchmarks.demo", "benchmarks.step")
+            "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes", "benchmarks.demo", "benchmarks.step",
+            "benchmarks.step_profile")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
