@@ -52,7 +52,7 @@ class Step:
         self.device, self.config = device, config
         data = DataDir.open(arguments.data_dir)
         seed_everything(config.seed)
-        self.parts, rounds, _ = train.prepare(arguments, config, data, device)
+        self.parts, _, _ = train.prepare(arguments, config, data, device)
         self.objective, self.weights_at = train.make_objective(self.parts.model, self.parts.sampler, config)
         self.nominal, self.count = NOMINAL * config.schedule_iters, 0
         self.max_interval = data.num_frames - 1

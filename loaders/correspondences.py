@@ -48,9 +48,9 @@ class CorrespondencePool:
 
     def __init__(self, data, device, storage="auto"):
         self.height, self.width, self.num_frames = data.height, data.width, data.num_frames
-        self.flow_step, self.partners = data.flow_step, [data.partners(i) for i in range(data.num_frames)]
-        self.sources = np.repeat(np.arange(self.num_frames), [len(partners) for partners in self.partners])
-        self.targets = np.concatenate(self.partners).astype(np.int64)
+        self.flow_step, partners = data.flow_step, [data.partners(i) for i in self._frames()]
+        self.sources = np.repeat(np.arange(self.num_frames), [len(of_frame) for of_frame in partners])
+        self.targets = np.concatenate(partners).astype(np.int64)
         self.keys = self.sources * self.num_frames + self.targets  # rising
         self.pair_counts = data.pair_counts
         self.storage = self._choose_storage(data, device) if storage == "auto" else storage
