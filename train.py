@@ -5,7 +5,6 @@ configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume.
 """
 
 import argparse
-import math
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from networks.reference import convert_reference, is_reference_checkpoint, refer
 from ordering import edge_weights, initial_depth
 from schedules import interval, learning_rate_factor, loss_weights, robust_scale, surface_loss_weights
 from terms import surface_terms, volume_terms
-from training import Average, Clock, Curves, Parts, check_finite, make_optimizer, set_learning_rates
+from training import Average, Clock, Curves, Parts, check_finite, make_optimizer
 from util import StopSignal, UserError, atomic_path, command, pick_device, seed_everything
 
 NEAR_FRACTION = 0.2  # of the samples that mask_near makes transparent
@@ -125,7 +124,7 @@ def train(arguments, config):
     data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
     seed_everything(config.seed)
     parts, rounds, state = prepare(arguments, config, data, device)
-    model, optimizer, sampler, average = parts
+    model, sampler = parts.model, parts.sampler
     with atomic_path(out_dir / "config.json") as temporary:
         save_config(config, temporary)
     step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
@@ -154,12 +153,8 @@ def train(arguments, config):
 
             terms, statistics, error = objective(batch, nominal)
             loss = losses.total(terms, weights_at(nominal, config))
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf, foreach=True)
-            set_learning_rates(optimizer, learning_rate_factor(nominal, config))
-            optimizer.step()
-            average.update(model, step)
+            norm = parts.update(step, learning_rate_factor(nominal, config), config.grad_clip)
             sampler.learn(batch, error)
             curves.add(loss, terms, statistics | {"gradient_norm": norm})
             step += 1

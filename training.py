@@ -101,6 +101,15 @@ class Parts(NamedTuple):
     sampler: Sampler
     average: Average
 
+    def update(self, step, rate_factor, grad_clip):
+        """Move the weights along their gradients, which are cleared -> the gradients' norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), grad_clip or math.inf, foreach=True)
+        set_learning_rates(self.optimizer, rate_factor)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.model, step)
+        return norm
+
     def snapshot(self, step, elapsed, config, data, flow_round):
         """A checkpoint's content; copies, so that later steps do not change it."""
         state = {

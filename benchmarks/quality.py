@@ -34,6 +34,8 @@ COLUMNS = (
     "AJ", "delta_avg", "OA", "TC", "AJ alone", "delta_avg alone", "OA alone", "PCK", "J", "F", "J&F",
     "minutes", "memory",
 )  # fmt: skip
+DEVIATING = ("AJ", "delta_avg", "OA", "TC", "PCK", "J", "F")  # figures whose deviation over training seeds is shown
+SEED_MARK = " seed "  # between the name of a method and its seed of training; seed 0 is not named
 QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5], "no_real": True}
 
 
@@ -50,6 +52,8 @@ def parse_arguments(arguments=None):
     add("--presets", nargs="+", default=["configs/default.txt"], metavar="FILE", help="presets of train.py")
     add("--minutes", nargs="+", type=float, default=[5.0], help="training minutes; several: a run of each length")
     add("--train_args", default="", metavar="'...'", help="further options of train.py")
+    add("--train_seeds", nargs="+", type=int, default=[0],
+        help="seeds of training; several: a run of each, and the deviation of their figures (default: 0)")
     add("--num_frames", type=int, default=24)
     add("--height", type=int, default=96)
     add("--width", type=int, default=128)
@@ -67,14 +71,16 @@ def parse_arguments(arguments=None):
 
 
 def make_methods(options):
-    """A Method per preset and length."""
+    """A Method per preset, length and seed of training."""
     extra = tuple(options.train_args.split())
     suffix = "".join(f" {part}" for part in extra).replace("/", "_")
     return [
-        Method(f"{Path(preset).stem} {minutes:g} min{suffix}", preset, minutes, extra)
+        Method(f"{Path(preset).stem} {minutes:g} min{suffix}{SEED_MARK + str(seed) if seed else ''}", preset, minutes,
+               extra, seed)
         for preset in options.presets
         for minutes in options.minutes
-    ]
+        for seed in options.train_seeds
+    ]  # fmt: skip
 
 
 def make_videos(options):
@@ -121,6 +127,20 @@ def grouped(rows):
     return mean, kinds, real
 
 
+def deviation_table(rows):
+    """Markdown: mean and standard deviation (of a sample) of each video's figures over the seeds of training."""
+    groups = defaultdict(list)
+    for video, flow, method, figures in rows:
+        if method not in BASELINES:
+            groups[video, flow, method.split(SEED_MARK)[0]].append(figures)
+    used = [name for name in DEVIATING if any(name in figures for runs in groups.values() for figures in runs)]
+    spread = lambda values: f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"  # noqa: E731
+    return report.markdown_table(["video", "flow", "method", "seeds", *used], [
+        [*key, len(runs), *(spread([f[name] for f in runs]) if name in runs[0] else "" for name in used)]
+        for key, runs in groups.items()
+    ])  # fmt: skip
+
+
 def as_markdown(rows, options, seconds):
     mean, kinds, real = grouped(rows)
     command_line = "python -m benchmarks.quality " + " ".join(sys.argv[1:])
@@ -138,6 +158,9 @@ def as_markdown(rows, options, seconds):
     ):
         if groups:
             parts += [f"## {title}\n", mean_table(header, groups, COLUMNS)]
+    if len(options.train_seeds) > 1:
+        parts += [f"## Over {len(options.train_seeds)} seeds of training: mean ± standard deviation\n",
+                  deviation_table(rows)]
     return "\n\n".join(parts).replace("\n\n\n", "\n\n") + "\n"
 
 

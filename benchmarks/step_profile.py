@@ -6,7 +6,6 @@ against what a large matrix product and a large copy reach on the same machine a
 """
 
 import argparse
-import math
 import statistics
 import tempfile
 import time
@@ -24,7 +23,6 @@ from benchmarks.step import synchronize
 from evaluation import report
 from loaders.data_dir import DataDir
 from schedules import learning_rate_factor
-from training import set_learning_rates
 from util import command, pick_device, seed_everything
 
 WARM_UP, OPERATORS = 5, 12  # steps; rows of the table
@@ -67,20 +65,16 @@ class Step:
         self.seconds.setdefault(name, []).append(time.perf_counter() - start)
 
     def __call__(self):
-        config, (model, optimizer, sampler, average) = self.config, self.parts
+        config, sampler = self.config, self.parts.sampler
         with self.timed("batch"):
             batch = sampler.sample(config.num_pairs, config.num_points, self.max_interval).to(self.device)
         with self.timed("forward"):
             terms, _, error = self.objective(batch, self.nominal)
             loss = losses.total(terms, self.weights_at(self.nominal, config))
         with self.timed("backward"):
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
         with self.timed("optimiser, running means"):
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf, foreach=True)
-            set_learning_rates(optimizer, learning_rate_factor(self.nominal, config))
-            optimizer.step()
-            average.update(model, self.count)
+            self.parts.update(self.count, learning_rate_factor(self.nominal, config), config.grad_clip)
             sampler.learn(batch, error)
         self.count += 1
 

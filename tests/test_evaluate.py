@@ -487,3 +487,14 @@ def test_mean_learning_curve():
     minutes, values = quality.mean_curve([[[0, 0], [2, 20]], [[1, 30], [3, 50]]], points=2)
     np.testing.assert_allclose(minutes, [1, 2])
     np.testing.assert_allclose(values, [(10 + 30) / 2, (20 + 40) / 2])
+
+
+def test_seeds_of_training_are_rows_of_their_own_and_their_deviation_is_a_samples():
+    options = quality.parse_arguments(["--train_seeds", "0", "4"])
+    assert [(method.name, method.seed) for method in quality.make_methods(options)] == [
+        ("default 5 min", 0), ("default 5 min seed 4", 4)]  # fmt: skip
+    rows = [("fast-0", "dis", "default 5 min", {"AJ": 60.0}), ("fast-0", "dis", "default 5 min seed 4", {"AJ": 62.0}),
+            ("fast-0", "dis", "raft-d", {"AJ": 50.0})]  # fmt: skip
+    *_, row = quality.deviation_table(rows).splitlines()
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "fast-0", "dis", "default 5 min", "2", "61.00 ± 1.41"]  # fmt: skip
