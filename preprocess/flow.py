@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import util
 from loaders.flow_files import UNKNOWN, flow_to_color, read_flo, read_kitti_flow, write_flo
 from networks import raft
+from networks.layers import bfloat16_is_fast
 from preprocess.dis import DisFlow
 from preprocess.pairs import outwards
 from preprocess.raft_weights import SHIPPED, cached_large, download_large, load_raft
@@ -155,8 +156,7 @@ def half_precision(device):
     """The half-precision type in which `device` convolves fast, or None."""
     if device.type == "cuda":
         return torch.float16
-    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if device.type == "cpu" and has_bfloat16() else None
+    return torch.bfloat16 if device.type == "cpu" and bfloat16_is_fast(device) else None
 
 
 class Walk:

@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 import util
 from loaders.flow_files import flow_to_color
 from networks import raft
+from networks.layers import bfloat16_is_fast
 from preprocess import flow_scenes
 from preprocess.flow import RaftFlow, end_point_error, read_image, read_pair
 from preprocess.raft_weights import load_raft, sha256
@@ -382,7 +383,7 @@ def parse_arguments(arguments=None):
     add("--warm_start", type=float, default=0.3, help="share of the steps that begin near the true flow, as in a walk")
     add("--textures", type=int, default=96, help="textures at hand, from 8")
     add("--fresh_every", type=int, default=100, help="steps between renewals of 8 textures")
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions")
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the convolutions; bf16 on GPUs and some CPUs")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, help="CPU threads (default: torch's choice)")
     add("--seed", type=int, default=0, help="of weights, scenes and textures")
@@ -417,8 +418,11 @@ def main(arguments=None):
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    device = util.pick_device(args.device)
+    if args.precision == "bf16" and not bfloat16_is_fast(device):
+        raise util.UserError(f"--precision bf16: {device} only imitates it, ten times slower; use fp32")
     args.out.mkdir(parents=True, exist_ok=True)
-    train(args, util.pick_device(args.device))
+    train(args, device)
 
 
 if __name__ == "__main__":

@@ -155,3 +155,11 @@ def test_refusals(tmp_path, capsys, tiny, options, message):
     with pytest.raises(SystemExit) as stop:
         train_flow.main(["--out", str(tmp_path / "run"), "--device", "cpu", *options])
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_cpu_that_only_imitates_bfloat16_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_flow, "bfloat16_is_fast", lambda device: False)
+    with pytest.raises(SystemExit) as stop:
+        train_flow.main(["--out", str(tmp_path / "run"), "--device", "cpu", "--num_steps", "1", "--precision", "bf16"])
+    assert stop.value.code == 2 and "use fp32" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
