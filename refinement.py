@@ -19,6 +19,7 @@ from scipy.ndimage import map_coordinates
 from loaders.data_dir import DataDir
 from util import UserError, inside_image
 
+SAME_MOTION_PX = 1.0  # neighbouring pixels whose flow differs by less are of one surface
 AGREE_PX = 2.0  # flow there and back, and flow by different ways, agree to within this
 KEEP_PX = 1.0  # the model's position stands where flow comes as near to it
 HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
@@ -46,15 +47,21 @@ class Hops:
         return [i for i in range(frame, target, step) if target in self.rows[i] and i in self.rows[target]]
 
     def move(self, i, j, points):
-        """Points (n, 2) of frame i carried to frame j by bilinear flow -> (n, 2)."""
+        """Points (n, 2) of frame i carried to frame j by bilinear flow -> (n, 2).
+
+        Of the four pixels around a point only those that move as the nearest one does: between two surfaces there is
+        no motion half-way.
+        """
         flow = self.flow[i][self.rows[i][j]]
         x, y = points[:, 0].clip(0, self.width - 1), points[:, 1].clip(0, self.height - 1)
         left, top = x.astype(int).clip(max=max(self.width - 2, 0)), y.astype(int).clip(max=max(self.height - 2, 0))
         right, below = np.minimum(left + 1, self.width - 1), np.minimum(top + 1, self.height - 1)
-        wx, wy = (x - left)[:, None], (y - top)[:, None]
-        upper = flow[top, left] * (1 - wx) + flow[top, right] * wx
-        lower = flow[below, left] * (1 - wx) + flow[below, right] * wx
-        return points + (upper * (1 - wy) + lower * wy) * self.step
+        wx, wy = x - left, y - top
+        around = np.stack([flow[top, left], flow[top, right], flow[below, left], flow[below, right]]) * self.step
+        weight = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy])
+        nearest = np.take_along_axis(around, weight.argmax(0)[None, :, None], axis=0)
+        weight *= np.linalg.norm(around - nearest, axis=-1) < SAME_MOTION_PX
+        return points + (weight[..., None] * around).sum(0) / weight.sum(0)[:, None]
 
     def trusted(self, i, j, points):
         """bool (n,): points of frame i whose flow to frame j passed the filter."""

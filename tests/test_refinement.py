@@ -51,6 +51,16 @@ def test_true_flow_corrects_a_model_that_is_off(scene, data):
     assert (tracks[:, START] == pixels).all()
 
 
+def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
+    flow = np.zeros((4, 6, 2), np.int16)
+    flow[:, :3, 0] = 64 + 16 * np.arange(4)[:, None]  # 2, 2.5, 3, 3.5 px to the right, in steps of 1/32; then still
+    hops = object.__new__(refinement.Hops)
+    hops.width, hops.height, hops.step, hops.rows, hops.flow = 6, 4, 1 / 32, [{1: 0}], [flow[None]]
+    points = np.array([[1.25, 0.5], [2.4, 1], [2.6, 1], [2.4, 2.5], [5, 3]])
+    moved = hops.move(0, 1, points) - points
+    np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
+
+
 def test_where_no_flow_arrives_the_model_stands_and_nothing_jumps():
     tracks = np.zeros((1, 5, 2), np.float32)
     tracks[0, :, 0] = [0, 1, 2, 3, 4]
