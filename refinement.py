@@ -4,7 +4,7 @@ Flow between two frames is exact where it can be trusted, but loses a point behi
 model knows where the point is all along, hidden or not, mostly to a fraction of a pixel, but sometimes it is pulled
 along by another surface. So each track is walked outwards from its query: into every frame from all the frames where it
 has been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model
-deciding between flows that disagree, and standing alone where no flow arrives, or where it is as near as flow can tell.
+deciding between flows that disagree, and standing alone where no flow arrives; where both agree, their mean is taken.
 How many of these flows agree, and whether the colour there is the query's, also tells whether the point is seen. Last,
 tracks are smoothed in time, robustly, as true ones rarely jump.
 
@@ -20,10 +20,10 @@ from loaders.data_dir import DataDir
 from util import UserError, inside_image
 
 SAME_MOTION_PX = 1.0  # neighbouring pixels whose flow differs by less are of one surface
-AGREE_PX = 2.0  # flow there and back, and flow by different ways, agree to within this
-KEEP_PX = 1.0  # the model's position stands where flow comes as near to it
+AGREE_PX = 1.0  # flow there and back, and flow by different ways, agree to within this
+BLEND_PX, MODEL_PX, FLOW_PX = 1.0, 0.5, 0.05  # flow and model as near to one another are averaged; their usual errors
 HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
-MODEL_WEIGHT, MODEL_REACH = 0.5, 10.0  # cost of a pixel away from the model, up to this many pixels
+MODEL_WEIGHT, MODEL_REACH = 0.25, 10.0  # cost of a pixel away from the model, up to this many pixels
 USUAL_SHARE = 0.3  # a point is seen where this share of the flows that could arrive does, if the model is undecided
 MODEL_SHARE = 0.3  # how far the model's own occlusion score, from 0 to 1, moves that share
 ALIKE, UNLIKE, COLOUR_BLUR = 30, 60, 1.0  # levels between colours of one point, and of two; pixels
@@ -149,21 +149,32 @@ def smooth(tracks, frames, seen):
 def walk(hops, frame, pixels, tracks, scores):
     """refine for n points of one frame: pixels (n, 2), tracks (n, N, 2), scores (n, N)."""
     refined, seen = tracks.copy(), np.zeros(scores.shape, bool)
-    cost, share = np.full(scores.shape, np.inf, np.float32), np.zeros_like(scores)
-    refined[:, frame], seen[:, frame], cost[:, frame], share[:, frame] = pixels, True, 0, 1
+    cost, spread, share = (np.full(scores.shape, value, np.float32) for value in (np.inf, np.inf, 0))
+    refined[:, frame], seen[:, frame], cost[:, frame], spread[:, frame], share[:, frame] = pixels, True, 0, 0, 1
     for target in sorted(range(tracks.shape[1]), key=lambda t: abs(t - frame)):
         if target != frame:
-            arrive(hops, hops.sources(frame, target), target, tracks[:, target], (refined, seen, cost, share))
+            arrive(hops, hops.sources(frame, target), target, tracks[:, target], (refined, seen, cost, spread, share))
     scores = np.clip(0.5 + MODEL_SHARE * (scores - 0.5) + USUAL_SHARE - share, 0, 1)
-    refined = fill_hidden(tracks, refined, seen)
-    near = np.linalg.norm(refined - tracks, axis=-1, keepdims=True) < KEEP_PX
-    near[:, frame] = False  # the query itself
-    return np.where(near, tracks, refined), scores
+    return blend(tracks, fill_hidden(tracks, refined, seen), spread, frame), scores
+
+
+def blend(tracks, refined, spread, frame):
+    """Tracks where model and flow are near one another: their mean, weighted by the inverse of their variances.
+
+    spread (n, N) is how far the flows that arrived lie apart, inf where none did; the query's `frame` stays as refined.
+    """
+    flow_weight = 1 / (1 + (np.square(spread) + FLOW_PX**2) / MODEL_PX**2)
+    near = np.linalg.norm(refined - tracks, axis=-1) < BLEND_PX
+    near[:, frame] = False
+    return np.where(near[..., None], tracks + flow_weight[..., None] * (refined - tracks), refined)
 
 
 def arrive(hops, sources, target, model, state):
-    """Reach `target` from the frames `sources`: sets that column of (refined, seen, cost, share). model (n, 2)."""
-    refined, seen, cost, share = state
+    """Reach `target` from the frames `sources`: sets that column of (refined, seen, cost, spread, share). model (n, 2).
+
+    spread: standard deviation of the ends of the flows that agree; of a single flow its cost.
+    """
+    refined, seen, cost, spread, share = state
     ends, costs, starts = [], [], []
     for source in sources:
         begin = refined[:, source]
@@ -182,11 +193,15 @@ def arrive(hops, sources, target, model, state):
     best_end = np.take_along_axis(ends, best[..., None], axis=0)
     agree = np.isfinite(costs) & (np.linalg.norm(ends - best_end, axis=-1) < AGREE_PX)
     found = agree.any(0)
-    weight = np.where(agree, starts / (np.where(agree, costs, 0) + HOP_COST), 0)[..., None]
-    refined[found, target] = ((weight * ends).sum(0) / weight.sum(0).clip(1e-9))[found]
-    seen[:, target] = found
-    cost[found, target] = np.take_along_axis(costs, best, 0)[0, found]
-    share[:, target] = (agree * starts).sum(0) / starts.sum(0).clip(1e-9)
+    ends, costs, starts, agree, best = (values[:, found] for values in (ends, costs, starts, agree, best))
+    weight = np.where(agree, starts / (np.where(agree, costs, 0) + HOP_COST), 0)
+    weight /= weight.sum(0).clip(1e-9)
+    mean = (weight[..., None] * ends).sum(0)
+    deviation = np.sqrt((weight * np.square(ends - mean).sum(-1)).sum(0))
+    refined[found, target], seen[:, target] = mean, found
+    cost[found, target] = np.take_along_axis(costs, best, 0)[0]
+    spread[found, target] = np.where(agree.sum(0) > 1, deviation, cost[found, target])
+    share[found, target] = (agree * starts).sum(0) / starts.sum(0).clip(1e-9)
 
 
 def fill_hidden(tracks, refined, seen):

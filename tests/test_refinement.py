@@ -61,6 +61,17 @@ def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
     np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
 
 
+def test_model_and_flow_that_agree_are_averaged_by_their_precision():
+    tracks, refined = np.zeros((1, 4, 2)), np.zeros((1, 4, 2))
+    refined[0, :, 0] = [0.8, 0.8, 0.8, 3]  # the query's frame, flows that agree, flows that do not, flow far away
+    spread = np.array([[0, 0, refinement.MODEL_PX, 0]])
+    x = refinement.blend(tracks, refined, spread, 0)[0, :, 0]
+    exact = 0.8 * refinement.MODEL_PX**2 / (refinement.MODEL_PX**2 + refinement.FLOW_PX**2)
+    assert x[0] == 0.8 and x[3] == 3
+    assert x[1] == pytest.approx(exact) and 0.35 < x[2] < 0.4
+    assert refinement.blend(tracks, refined, np.full((1, 4), np.inf), 0)[0, 1, 0] == 0  # no flow arrived
+
+
 def test_where_no_flow_arrives_the_model_stands_and_nothing_jumps():
     tracks = np.zeros((1, 5, 2), np.float32)
     tracks[0, :, 0] = [0, 1, 2, 3, 4]
