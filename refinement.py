@@ -20,7 +20,7 @@ from loaders.data_dir import DataDir
 from util import UserError, inside_image
 
 SAME_MOTION_PX = 1.0  # neighbouring pixels whose flow differs by less are of one surface
-AGREE_PX = 1.0  # flow there and back, and flow by different ways, agree to within this
+AGREE_PX = 1.25  # flow there and back, and flow by different ways, agree to within this
 BLEND_PX, MODEL_PX, FLOW_PX = 1.0, 0.5, 0.05  # flow and model as near to one another are averaged; their usual errors
 HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
 MODEL_WEIGHT, MODEL_REACH = 0.25, 10.0  # cost of a pixel away from the model, up to this many pixels
