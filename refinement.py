@@ -56,12 +56,13 @@ class Hops:
         x, y = points[:, 0].clip(0, self.width - 1), points[:, 1].clip(0, self.height - 1)
         left, top = x.astype(int).clip(max=max(self.width - 2, 0)), y.astype(int).clip(max=max(self.height - 2, 0))
         right, below = np.minimum(left + 1, self.width - 1), np.minimum(top + 1, self.height - 1)
-        wx, wy = x - left, y - top
-        around = np.stack([flow[top, left], flow[top, right], flow[below, left], flow[below, right]]) * self.step
+        wx, wy = (x - left).astype(np.float32), (y - top).astype(np.float32)
         weight = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy])
-        nearest = np.take_along_axis(around, weight.argmax(0)[None, :, None], axis=0)
-        weight *= np.linalg.norm(around - nearest, axis=-1) < SAME_MOTION_PX
-        return points + (weight[..., None] * around).sum(0) / weight.sum(0)[:, None]
+        places = np.stack([top, top, below, below]) * self.width + np.stack([left, right, left, right])
+        around = flow.reshape(-1, 2).take(places, axis=0).astype(np.float32)
+        apart = around - around[weight.argmax(0), np.arange(len(points))]
+        weight *= np.einsum("knc,knc->kn", apart, apart) < (SAME_MOTION_PX / self.step) ** 2
+        return points + np.einsum("kn,knc->nc", weight / weight.sum(0), around) * self.step
 
     def trusted(self, i, j, points):
         """bool (n,): points of frame i whose flow to frame j passed the filter."""
