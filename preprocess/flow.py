@@ -156,7 +156,7 @@ def half_precision(device):
     """The half-precision type in which `device` convolves fast, or None."""
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if device.type == "cpu" and bfloat16_is_fast(device) else None
+    return torch.bfloat16 if bfloat16_is_fast(device) else None
 
 
 class Walk:
