@@ -7,10 +7,10 @@ VIDEO ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint clean
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt requirements-scenes3d.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-scenes3d.txt
 	touch $@
 
 demo: $(VENV)/installed

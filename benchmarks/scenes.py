@@ -604,9 +604,9 @@ def write_mp4(path, video, fps):
 
 
 @command
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], prog="python -m benchmarks.scenes")
-    parser.add_argument("kind", choices=KINDS, help="what moves, and how")
+def main(arguments=None, kinds=KINDS, make=make_scene, prog="python -m benchmarks.scenes", description=__doc__):
+    parser = argparse.ArgumentParser(description=description.split("\n")[0], prog=prog)
+    parser.add_argument("kind", choices=kinds, help="what moves, and how")
     parser.add_argument("--out", required=True, type=Path, help="folder to write frames, masks, video and truth to")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_frames", type=int, default=24)
@@ -615,7 +615,7 @@ def main(arguments=None):
     parser.add_argument("--fps", type=float, default=12)
     parser.add_argument("--num_points", type=int, default=256, help="query points in ground_truth.npz")
     options = parser.parse_args(arguments)
-    scene = make_scene(options.kind, options.seed, options.num_frames, options.height, options.width)
+    scene = make(options.kind, options.seed, options.num_frames, options.height, options.width)
     scene.save(options.out, options.fps, num_points=options.num_points)
     print(f"{scene.name}: {options.num_frames} frames of {options.height} x {options.width} in {options.out}")
 
