@@ -26,12 +26,13 @@ from benchmarks import scenes
 from benchmarks.scenes import BACKGROUNDS, PALETTES, TEXELS, WOOD, Scene, colourise, fractal_noise, lookup
 from util import UserError
 
-FOCAL = 1.3  # image heights
+FOCAL = 1.5  # image heights
 DISTANCE = 7.0  # metres from the camera at rest to the middle of the action
 SKY_RADIUS = 30.0
 NEAR = 0.05  # metres; what lies nearer or behind is projected as if it were here, and is never visible
 SAME_DEPTH = 1e-4  # relative; embree's float32 may name a neighbour of the triangle at an edge
 SHADOW_OFFSET = 0.01  # metres along the normal: the facets of a smooth body must not shade themselves
+SIDE = 2  # rays per pixel side; a pixel is their mean
 RAYS = 1 << 18  # rays traced at once: bounds memory at any frame size
 GEOMETRIES_KEPT, HITS_KEPT = 32, 2  # per scene; older frames are built again when asked for
 
@@ -275,7 +276,7 @@ class Look:
     shadows: bool = True
     exposure: float = 0.04  # relative swing of the gain over the video
     exposure_cycles: float = 0.7
-    shutter: float = 0.0  # share of a frame's time; above 0 the image is the mean of 3 x 3 moments instead of 2 x 2 rays
+    shutter: float = 0.0  # share of a frame's time that it is open
     noise: float = 1.5  # standard deviation in levels of 255
     jpeg: int = 92
     vignetting: float = 0.12  # loss in the corners
@@ -451,23 +452,22 @@ class Scene3D(Scene):
     def frame(self, index):
         """Rendered frame, (H, W, 3) uint8: the mean of jittered rays, over the shutter's time if there is one."""
         rng = np.random.default_rng([self.seed, index])
-        side = 3 if self.look.shutter else 2
-        moments = (rng.permutation(side**2) + 0.5) / side**2 - 0.5
+        rays = SIDE**2  # each in its own cell of the pixel and moment of the shutter
+        moments = (rng.permutation(rays) + 0.5) / rays - 0.5
         image = np.zeros((self.height, self.width, 3), np.float32)
         for k, moment in enumerate(moments):
             s = self.progress(index + moment * self.look.shutter)
             geometry = self.build(s) if self.look.shutter else self.geometry(index)
-            cell = np.array([k % side, k // side])
-            pixels = self.grid() + (cell + rng.random((self.height, self.width, 2))) / side - 0.5
-            image += self.shade(geometry, s, pixels.reshape(-1, 2)).reshape(image.shape) / side**2
+            jitter = (np.array([k % SIDE, k // SIDE]) + rng.random((self.height, self.width, 2))) / SIDE - 0.5
+            image += self.shade(geometry, s, (self.grid() + jitter).reshape(-1, 2)).reshape(image.shape) / rays
         return self.develop(image, index, rng)
 
     def shade(self, geometry, s, pixels):
-        """Colours (n, 3) of the rays through pixels (n, 2): Lambert's law, the sun's shadows and ambient light."""
-        parts = [self.shade_part(geometry, s, pixels[k : k + RAYS]) for k in range(0, len(pixels), RAYS)]
-        return np.concatenate(parts)
+        """Colours (n, 3) of the rays through pixels (n, 2)."""
+        return np.concatenate([self.shade_part(geometry, s, pixels[k : k + RAYS]) for k in range(0, len(pixels), RAYS)])
 
     def shade_part(self, geometry, s, pixels):
+        """Lambert's law with the sun, its shadows and ambient light."""
         directions = self.camera.rays(self.to_plane(pixels), s)
         hits = geometry.hits(self.camera.position(s), directions)
         bodies = self.body_of[hits.triangle]
@@ -516,6 +516,7 @@ class World:
     rng: np.random.Generator
     pixel: float  # metres that a pixel covers at DISTANCE
     reach: float  # half the width, in metres, that is seen at DISTANCE
+    painted: int  # palettes used so far; starts anywhere
     ground: Waves = None
     bodies: list = field(default_factory=list)
 
@@ -537,8 +538,9 @@ class World:
         return Material(ndimage.gaussian_filter(texture, (sigma, sigma, 0), mode="wrap"), extent)
 
     def paint(self):
-        """An object's material: one of the palettes, more or less muted."""
-        palette = np.array(PALETTES[self.rng.integers(len(PALETTES))])
+        """An object's material: the next of the palettes, more or less muted."""
+        self.painted += 1
+        palette = np.array(PALETTES[self.painted % len(PALETTES)])
         grey = palette.mean(-1, keepdims=True)
         palette = palette + self.rng.uniform(0, 0.5) * (grey - palette)
         return self.material(palette, self.rng.uniform(2.5, 4.5), 1.2, self.rng.uniform(0.2, 0.6))
@@ -549,22 +551,24 @@ class World:
     def add_ground(self, kind):
         """Rolling ground, or for `water` rolling waves."""
         if kind == "3d-water":
-            self.ground, palette = random_waves(self.rng, 0.5, 3.5, speed=7.0), WATER
+            self.ground, palette, cells = random_waves(self.rng, 0.5, 3.5, speed=7.0), WATER, 110
         else:
-            self.ground, palette = random_waves(self.rng, self.rng.uniform(0.15, 0.4), 5.0), self.earth()
-        self.add("ground", sheet(44, 44, 110, 110), self.ground.step, material=self.material(palette, 9.0, 1.0),
+            self.ground, palette, cells = random_waves(self.rng, self.rng.uniform(0.1, 0.35), 5.0), self.earth(), 80
+        self.add("ground", sheet(44, 44, cells, cells), self.ground.step, material=self.material(palette, 9.0, 1.0),
                  foreground=False)  # fmt: skip
 
     def earth(self):
         return EARTH[self.rng.integers(len(EARTH))]
 
     def add_sky(self):
-        sky = self.material(BACKGROUNDS[self.rng.integers(len(BACKGROUNDS))], 3 * SKY_RADIUS, 1.3)
+        palette = np.array(BACKGROUNDS[self.rng.integers(len(BACKGROUNDS))])
+        palette = palette + self.rng.uniform(0.2, 0.7) * (palette.mean(0) - palette)  # haze
+        sky = self.material(palette, 3 * SKY_RADIUS, 1.4)
         self.add("sky", ellipsoid([SKY_RADIUS] * 3), material=sky, foreground=False, lit=False)
 
-    def add_poles(self, places, radius, wood=None):
+    def add_poles(self, places, radius):
         """Upright wooden posts at places [(x, y), ...]."""
-        wood = wood or self.material(WOOD, 3.0, 1.2, stretch=(0.4, 2.0))
+        wood = self.material(WOOD, 3.0, 1.2, stretch=(0.4, 2.0))
         for x, y in places:
             slant = self.rng.uniform(-0.25, 0.25)
             post = limb((x, y, -1.0), (x + slant, y, 6.0), radius * self.rng.uniform(0.8, 1.2), rings=3, segments=16)
@@ -621,11 +625,10 @@ class World:
         self.add(name, limb(hip, knee, 0.12, 0.08), swing, *steps, material=material)
         self.add(name, limb(knee, foot, 0.08, 0.06), fold, swing, *steps, material=material)
 
-    def add_ball(self, name, radius, path, wobbling=0.0, turn=None):
+    def add_ball(self, name, radius, path, wobbling=0.0):
         """A ball that rolls along a path, more or less soft."""
         way = path(1) - path(0)
-        axis = np.cross([0, 0, 1.0], way)
-        turn = np.linalg.norm(way) / radius if turn is None else turn
+        axis, turn = np.cross([0, 0, 1.0], way), np.linalg.norm(way) / radius
         soft = wobble(wobbling, self.rng.normal(0, 1.6 / radius, 3), self.rng.uniform(1, 2), self.rng.uniform(0, 6))
         self.add(name, ellipsoid([radius] * 3), spin(axis, turn), soft, move(self.on_ground(path, 0.95 * radius)))
 
@@ -634,9 +637,9 @@ class World:
         self.add(name, mesh, spin(axis, turn, self.rng.uniform(0, 6)), move(path), material=material)
 
 
-def random_solid(rng, size):
-    """A ring, a box, an ellipsoid or a rod of about the given radius in metres."""
-    return [  # made when called
+def random_solids(rng, size):
+    """Makers of a ring, a box, an ellipsoid and a rod of about the given radius in metres."""
+    return [
         lambda: torus(0.75 * size, 0.28 * size),
         lambda: cuboid(size * rng.uniform(0.45, 0.8, 3)),
         lambda: ellipsoid(size * rng.uniform(0.45, 1.0, 3)),
@@ -652,18 +655,18 @@ def walker(world):
     rng, side = world.rng, world.rng.choice([-1, 1])
     world.add_animal("walker", rng.uniform(1.2, 1.5), world.crossing(0.0, 0.55, side), rng.uniform(2, 3))
     world.add_animal("cub", rng.uniform(0.6, 0.8), world.crossing(1.8, 0.65, -side), rng.uniform(3, 4))
-    world.add_poles([(rng.uniform(-1.2, -0.3), -1.8), (rng.uniform(0.5, 1.4), -2.2)], 0.17)
+    world.add_poles([(rng.uniform(-1.2, -0.3), -1.8), (rng.uniform(0.5, 1.4), -2.2)], 0.14)
     world.add_boulders(4)
 
 
 def tumble(world):
     """Four solids tumble through the air and hide one another and their own sides."""
     rng = world.rng
-    solids = random_solid(rng, 0.8)
+    solids = random_solids(rng, 0.8)
     for k, index in enumerate(rng.permutation(4)):
         wave = (0.0, 0.0, rng.uniform(0.1, 0.35))
         path = world.crossing(-1.2 + 1.1 * k, rng.uniform(0.4, 0.65), (-1) ** k, rng.uniform(0.9, 2.0), wave)
-        world.add_tumbler(("ring", "box", "egg", "rod")[index], solids[index](), path, rng.uniform(2.0, 4.0))
+        world.add_tumbler(("ring", "box", "egg", "rod")[index], solids[index](), path, rng.uniform(1.2, 2.4))
     world.add_boulders(3)
 
 
@@ -677,22 +680,24 @@ def balls(world):
 
 
 def cloth(world):
-    """A flag and a curtain wave; a ball rolls between them."""
-    rng = world.rng
-    side, width, height = rng.choice([-1, 1]), rng.uniform(2.6, 3.2), rng.uniform(1.6, 2.0)
-    world.add("flag", sheet(width, height, 60, 40), flutter(rng, width, 0.28),
-              upright((-side * (width / 2), -0.6, rng.uniform(1.9, 2.2)), side, width))  # fmt: skip
-    world.add_poles([(-side * width / 2, -0.6)], 0.07)
-    world.add("curtain", sheet(2.6, 2.6, 50, 50), flutter(rng, 2.6, 0.18),
-              upright((side * 2.6, 1.8, 1.8), -side, 2.6))  # fmt: skip
-    world.add_ball("ball", rng.uniform(0.5, 0.7), world.crossing(0.7, 0.6, side))
+    """A flag and a curtain wave; one ball rolls between them, one before."""
+    rng, side = world.rng, world.rng.choice([-1, 1])
+    width, height, edge = rng.uniform(2.2, 2.8), rng.uniform(1.4, 1.9), -side * rng.uniform(1.7, 2.0)
+    world.add("flag", sheet(width, height, 60, 40), flutter(rng, width, 0.35),
+              upright((edge, -0.6, rng.uniform(1.6, 2.0)), side, width))  # fmt: skip
+    world.add_poles([(edge, -0.6)], 0.07)
+    draw = travel((0, 0, 0), (0.8 * side, 0, 0), (0.3, 0, 0), 1.5)
+    world.add("curtain", sheet(2.4, 2.4, 50, 50), flutter(rng, 2.4, 0.25),
+              upright((side * 1.9, 1.8, 1.7), -side, 2.4), move(draw))  # fmt: skip
+    world.add_ball("ball", rng.uniform(0.5, 0.65), world.crossing(0.7, 0.6, side))
+    world.add_ball("small ball", rng.uniform(0.25, 0.4), world.crossing(-1.8, 0.65, -side))
     world.add_boulders(4)
 
 
 def flutter(rng, width, amplitude):
     """Waves across a sheet in the xy-plane that grow from its edge at -width / 2, out of the plane and within it."""
     lengths, phases = rng.uniform(0.9, 2.0, 3), rng.uniform(0, 6, 3)
-    cycles, slants = rng.uniform(1.2, 2.6, 3), rng.uniform(-0.8, 0.8, 3)
+    cycles, slants = rng.uniform(1.5, 3.2, 3), rng.uniform(-0.8, 0.8, 3)
 
     def step(points, s):
         free = (points[:, :1] + width / 2) / width
@@ -714,9 +719,9 @@ def water(world):
     rng = world.rng
     for k, index in enumerate(rng.permutation(3)):
         path = world.crossing(-0.8 + 1.6 * k, rng.uniform(0.35, 0.6), (-1) ** k)
-        mesh, name = random_solid(rng, rng.uniform(0.8, 1.0))[index](), ("ring", "crate", "buoy")[index]
+        mesh, name = random_solids(rng, rng.uniform(0.8, 1.0))[index](), ("ring", "crate", "buoy")[index]
         world.add(name, mesh, float_on(world.ground, path, rng.uniform(-1.5, 1.5)))
-    world.add_poles([(rng.uniform(-1.6, -0.6), -1.5), (rng.uniform(0.4, 1.4), -2.0)], 0.16)
+    world.add_poles([(rng.uniform(-1.6, -0.6), -1.5), (rng.uniform(0.4, 1.4), -2.0)], 0.12)
 
 
 def float_on(waves, path, turn):
@@ -752,7 +757,7 @@ def thin(world):
 
 
 def flythrough(world):
-    """Columns, boxes and rocks stand on rolling ground that the camera flies through; one ball rolls."""
+    """Columns, boxes and rocks stand on rolling ground that the camera flies through; a ball and an animal cross."""
     rng = world.rng
     for name, count in (("columns", 9), ("boxes", 8)):
         material = world.material(WOOD if name == "columns" else world.earth(), 3.0, 1.1, 0.35)
@@ -763,7 +768,8 @@ def flythrough(world):
             place = np.array([x, y, world.height(x, y) + 0.5 * size[2] * (name == "boxes")])
             world.add(name, mesh, spin((0, 0, 1), 0, rng.uniform(0, 3)), move(lambda s, place=place: place),
                       material=material, foreground=False)  # fmt: skip
-    world.add_ball("ball", 0.6, world.crossing(2.5, 0.4))
+    world.add_ball("ball", rng.uniform(0.5, 0.7), world.crossing(1.5, 0.4))
+    world.add_animal("walker", rng.uniform(1.0, 1.4), world.crossing(4.0, 0.35, -1), 3)
     world.add_boulders(5)
 
 
@@ -787,10 +793,10 @@ def crowd(world):
         elif k % 3 == 1:
             world.add_ball(f"ball {k}", rng.uniform(0.2, 0.4), world.crossing(y, share, side), 0.08)
         else:
-            mesh = random_solid(rng, rng.uniform(0.3, 0.5))[rng.integers(4)]()
+            mesh = random_solids(rng, rng.uniform(0.3, 0.5))[rng.integers(4)]()
             path = world.crossing(y, share, side, rng.uniform(0.7, 2.2), (0, 0, rng.uniform(0.1, 0.4)))
             world.add_tumbler(f"thing {k}", mesh, path, rng.uniform(2, 4), paints[k % 4])
-    world.add_poles([(x + rng.uniform(-0.4, 0.4), -2.4) for x in (-1.3, 0.1, 1.4)], 0.12)
+    world.add_poles([(x + rng.uniform(-0.4, 0.4), -2.4) for x in (-1.3, 0.1, 1.4)], 0.09)
 
 
 def weather(world):
@@ -800,7 +806,7 @@ def weather(world):
     world.add_ball("ball", rng.uniform(0.4, 0.6), world.crossing(-0.9, 0.7, -side), 0.1)
     path = world.crossing(1.5, 0.6, -side, 1.9, (0, 0, 0.3))
     world.add_tumbler("ring", torus(0.7, 0.24), path, rng.uniform(2, 4))
-    world.add_poles([(rng.uniform(-1.2, -0.3), -1.8), (rng.uniform(0.5, 1.4), -2.2)], 0.17)
+    world.add_poles([(rng.uniform(-1.2, -0.3), -1.8), (rng.uniform(0.5, 1.4), -2.2)], 0.14)
     world.add_boulders(3)
 
 
@@ -826,7 +832,8 @@ def make_camera(rng, kind):
         look = travel((2.2 * side, 4, 0.8), (-2.2 * side, 9, 0.9))
     else:
         step, approach = rng.uniform(0.3, 1.0), rng.uniform(-0.6, 0.6)
-        start, end = (-step * side, -DISTANCE + approach, 2.0), (step * side, -DISTANCE - approach, rng.uniform(1.6, 2.6))
+        start, end = (-step * side, -DISTANCE + approach, 2.0), (step * side, -DISTANCE - approach, 2.0)
+        end = np.add(end, (0, 0, rng.uniform(-0.4, 0.6)))
         look = travel((0.25 * side, 0, 1.0), (-0.25 * side, 0, 1.2))
     return Camera(travel(start, end, shake, rng.uniform(2, 3), rng.uniform(0, 6)), look)
 
@@ -846,7 +853,7 @@ def make_scene3d(kind="3d-walker", seed=0, num_frames=24, height=144, width=192)
     if kind not in KINDS:
         raise UserError(f"scene kind {kind!r}: expected one of {', '.join(KINDS)}")
     rng = np.random.default_rng([3, KINDS.index(kind), seed])
-    world = World(rng, DISTANCE / FOCAL / height, DISTANCE / FOCAL * width / height / 2)
+    world = World(rng, DISTANCE / FOCAL / height, DISTANCE / FOCAL * width / height / 2, rng.integers(99))
     camera, look = make_camera(rng, kind), make_look(rng, kind)
     world.add_ground(kind)
     MAKERS[kind](world)
