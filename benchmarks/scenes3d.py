@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage, sparse
 
 from benchmarks import scenes
-from benchmarks.scenes import BACKGROUNDS, PALETTES, TEXELS, WOOD, Scene, colourise, fractal_noise, lookup
+from benchmarks.scenes import BACKGROUNDS, PALETTES, WOOD, Scene, colourise, fractal_noise, lookup
 from util import UserError
 
 FOCAL = 1.5  # image heights
@@ -34,7 +34,7 @@ SAME_DEPTH = 1e-4  # relative; embree's float32 may name a neighbour of the tria
 SHADOW_OFFSET = 0.01  # metres along the normal: the facets of a smooth body must not shade themselves
 SIDE = 2  # rays per pixel side; a pixel is their mean
 RAYS = 1 << 18  # rays traced at once: bounds memory at any frame size
-GEOMETRIES_KEPT, HITS_KEPT = 32, 2  # per scene; older frames are built again when asked for
+GEOMETRIES_KEPT, HITS_KEPT = 128, 2  # per scene; older frames are built again when asked for
 
 EARTH = [
     [(0.66, 0.60, 0.46), (0.43, 0.42, 0.26), (0.20, 0.24, 0.14)],
@@ -534,7 +534,7 @@ class World:
             values = (1 - blotches) * values + blotches * (fractal_noise(self.rng, 1.8) > 0.5)
         texture = colourise(values, palette)
         # Finer detail than half a pixel would only flicker.
-        sigma = min(0.4 * self.pixel * TEXELS / extent, 8.0)
+        sigma = min(0.4 * self.pixel * scenes.TEXELS / extent, 8.0)
         return Material(ndimage.gaussian_filter(texture, (sigma, sigma, 0), mode="wrap"), extent)
 
     def paint(self):
@@ -591,8 +591,8 @@ class World:
     def crossing(self, y, share=0.75, side=1, z=0.0, wave=(0.0, 0.0, 0.0)):
         """A path from one side to the other at about depth y, over a share of what is seen there."""
         half = side * share * self.reach * (DISTANCE + y) / DISTANCE
-        shift = self.rng.uniform(-0.5, 0.5, 2)
-        return travel((-half, y + shift[0], z), (half, y + shift[1], z), wave, self.rng.uniform(0.8, 1.6),
+        shift, middle = self.rng.uniform(-0.5, 0.5, 2), self.rng.uniform(-0.2, 0.2) * abs(half)
+        return travel((middle - half, y + shift[0], z), (middle + half, y + shift[1], z), wave, self.rng.uniform(0.8, 1.6),
                       self.rng.uniform(0, 6))  # fmt: skip
 
     def add_animal(self, name, size, path, gait, material=None):
@@ -789,7 +789,8 @@ def crowd(world):
         y, side = -1.6 + 0.5 * k, (-1) ** k
         share = rng.choice([0.25, 0.5, 0.8]) * rng.uniform(0.9, 1.1)
         if k % 3 == 0:
-            world.add_animal(f"animal {k}", rng.uniform(0.5, 0.8), world.crossing(y, share, side), 8 * share, paints[0])
+            size, path = rng.uniform(0.5, 0.8), world.crossing(y, share, side)
+            world.add_animal(f"animal {k}", size, path, 8 * share, paints[k // 3])
         elif k % 3 == 1:
             world.add_ball(f"ball {k}", rng.uniform(0.2, 0.4), world.crossing(y, share, side), 0.08)
         else:
@@ -828,8 +829,8 @@ def make_camera(rng, kind):
     """A hand-held camera that walks a little sideways; flythrough's goes forward and looks from side to side."""
     side, shake = rng.choice([-1, 1]), rng.uniform(0.01, 0.03, 3)
     if kind == "3d-flythrough":
-        start, end = (-0.9 * side, -7.5, 1.7), (0.9 * side, -1.2, rng.uniform(1.7, 2.4))
-        look = travel((2.2 * side, 4, 0.8), (-2.2 * side, 9, 0.9))
+        start, end = (-0.9 * side, -7.5, 1.7), (0.9 * side, -2.6, rng.uniform(1.7, 2.4))
+        look = travel((1.6 * side, 5, 0.8), (-1.2 * side, 9, 0.9))
     else:
         step, approach = rng.uniform(0.3, 1.0), rng.uniform(-0.6, 0.6)
         start, end = (-step * side, -DISTANCE + approach, 2.0), (step * side, -DISTANCE - approach, 2.0)
