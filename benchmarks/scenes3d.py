@@ -551,7 +551,7 @@ class World:
     def add_ground(self, kind):
         """Rolling ground, or for `water` rolling waves."""
         if kind == "3d-water":
-            self.ground, palette, cells = random_waves(self.rng, 0.5, 3.5, speed=7.0), WATER, 110
+            self.ground, palette, cells = random_waves(self.rng, 0.35, 3.5, speed=7.0), WATER, 110
         else:
             self.ground, palette, cells = random_waves(self.rng, self.rng.uniform(0.1, 0.35), 5.0), self.earth(), 80
         self.add("ground", sheet(44, 44, cells, cells), self.ground.step, material=self.material(palette, 9.0, 1.0),
@@ -592,8 +592,8 @@ class World:
         """A path from one side to the other at about depth y, over a share of what is seen there."""
         half = side * share * self.reach * (DISTANCE + y) / DISTANCE
         shift, middle = self.rng.uniform(-0.5, 0.5, 2), self.rng.uniform(-0.2, 0.2) * abs(half)
-        return travel((middle - half, y + shift[0], z), (middle + half, y + shift[1], z), wave, self.rng.uniform(0.8, 1.6),
-                      self.rng.uniform(0, 6))  # fmt: skip
+        start, end = (middle - half, y + shift[0], z), (middle + half, y + shift[1], z)
+        return travel(start, end, wave, self.rng.uniform(0.8, 1.6), self.rng.uniform(0, 6))
 
     def add_animal(self, name, size, path, gait, material=None):
         """A four-legged animal that walks along a path, with `gait` strides over the video."""
