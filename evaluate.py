@@ -10,7 +10,7 @@ from evaluation import pipeline, report, tapvid
 from evaluation.baselines import BASELINES, CYCLE_THRESHOLD
 from evaluation.ground_truth import read_truths
 from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
-from evaluation.predictions import Baseline, RunTracks, TracksFile, with_size
+from evaluation.predictions import ROWS, RunTracks, TracksFile, open_baseline, with_size
 from evaluation.scoring import errors_by_distance, score
 from util import UserError, command
 
@@ -23,13 +23,17 @@ further commands (each has its own --help):
 
 ground truths:
   FILE.npz      query_points (Q,3) t,y,x; target_points (Q,N,2) x,y; occluded (Q,N); video_size (H,W): pixels of the
-                video, centres at +0.5. Without query_points they are sampled as TAP-Vid does, by --query_mode
+                video, centres at +0.5. Without query_points they are sampled as TAP-Vid does, by --query_mode.
+                hidden_positions_known (): whether target_points are right where occluded, too; object_ids (Q,) and
+                object_names: for --by object
   FILE.pkl      TAP-Vid DAVIS, RGB-Stacking or a Kinetics shard; or a folder of such shards
   FOLDER        of prepared videos; or of mask images (DAVIS), for region J and boundary F
   FILE.json     BADJA joints, for PCK; give the object's masks with --masks
 
 With several videos --run, --tracks and --data_dir name folders that hold an entry for each video: its name, its name
-with .npz, or for prepared videos NAME/run and NAME/data. Errors are measured on a 256 x 256 image."""
+with .npz, or for prepared videos NAME/run and NAME/data. Errors are measured on a 256 x 256 image.
+AJ_RD is AJ of the positions that are seen again after having been hidden since the query; hidden: the error at
+positions that are hidden but inside the picture, for truths that know them."""
 
 
 def parse_arguments(arguments):
@@ -40,8 +44,14 @@ def parse_arguments(arguments):
     add("--ground_truth", required=True, metavar="GT", help="file or folder, see below")
     add("--tracks", nargs="+", default=[], metavar="FILE", help="tracks of track.py, or CoTracker's npz, to score")
     add("--run", nargs="+", default=[], metavar="OUT", help="output folders of train.py to score")
-    add("--baselines", default="", metavar="LIST", help=f"any of {','.join(BASELINES)}")
-    add("--data_dir", metavar="DIR", help="data directory for the baselines (default: that of the first --run)")
+    add("--rows", default="", metavar="LIST",
+        help="of each --run, any of model (alone), both (refined by flow), flow (that flow alone), a row for each; "
+        "default: one row, as --refine says")
+    add("--baselines", default="", metavar="LIST",
+        help=f"any of {','.join(BASELINES)}: flow is tracked by all stored pairs; direct, chained and mft use the flow "
+        "as it was estimated where preprocessing kept it (--keep_direct), else the stored, chained flow")
+    add("--data_dir", metavar="DIR",
+        help="data directory for the baselines (default: that of the first --run); alone, the row flow is scored")
     add("--query_mode", choices=QUERY_MODES, default="strided",
         help="strided: every frame but the query's counts; first: those after it (default: strided)")
     add("--masks", metavar="DIR", help="folder of the object's mask images, for BADJA")
@@ -53,6 +63,8 @@ def parse_arguments(arguments):
     add("--occlusion_th", type=float, metavar="T", help="occlusion score above which a run's point is hidden")
     add("--out", metavar="FILE", help="write the results: .md, .csv or .json")
     add("--per_track", action="store_true", help="with --out FILE.json: the figures of every track, too")
+    add("--by", choices=["object", "time"],
+        help="a further table: by object (if the ground truth has object_ids), or by frames from the query")
     add("--plot", metavar="DIR", help="write plots: thresholds, error over time from the query")
     add("--occlusion_curve", action="store_true",
         help="precision, recall and OA of `occluded` against its threshold, as a table (and a plot)")
@@ -64,17 +76,30 @@ def parse_arguments(arguments):
 
 def check_options(options):
     """UserError for options that do not fit each other."""
-    options.baselines = [name for name in options.baselines.replace(" ", "").split(",") if name]
-    unknown = [name for name in options.baselines if name not in BASELINES]
-    if unknown:
-        raise UserError(f"--baselines {unknown[0]}: expected any of {', '.join(BASELINES)}")
+    options.baselines = listed("--baselines", options.baselines, BASELINES)
+    options.rows = listed("--rows", options.rows, ROWS)
+    if options.rows and not options.run:
+        raise UserError("--rows: these are rows of a run: give --run OUT too")
+    if options.rows and options.refine != "auto":
+        raise UserError("--refine and --rows both say how a run is refined: give one of them")
+    if options.data_dir and not (options.tracks or options.run or options.baselines):
+        options.baselines = ["flow"]
     if not (options.tracks or options.run or options.baselines):
-        raise UserError("nothing to score: give --tracks FILE, --run OUT or --baselines raft-d,raft-c,static")
+        raise UserError(f"nothing to score: give --tracks FILE, --run OUT or --baselines {','.join(BASELINES)}")
     report.check_format(options.out)
     if options.per_track and not (options.out or "").endswith(".json"):
         raise UserError("--per_track: the figures of every track go to a .json file: give --out FILE.json")
     if options.mask_stride is not None and options.mask_stride < 1:
         raise UserError(f"--mask_stride {options.mask_stride}: expected at least 1")
+
+
+def listed(option, text, names):
+    """The names in a text of names separated by commas. UserError for one that is unknown."""
+    found = [name for name in text.replace(" ", "").split(",") if name]
+    for name in found:
+        if name not in names:
+            raise UserError(f"{option} {name}: expected any of {', '.join(names)}")
+    return found
 
 
 # ---------------------------------------------------------------- which prediction belongs to which video
@@ -90,8 +115,11 @@ def locate(path, video, kind, suffixes=("",)):
 
 
 def predictors(options, video):
-    """The Predictors to score on a video, by name. Equal names of different paths are told apart by their paths."""
-    found = {}
+    """What to score on a video: predictors by name, and the errors of the baselines that cannot be had, by name.
+
+    Equal names of different paths are told apart by their paths.
+    """
+    found, missing = {}, {}
 
     def add(predictor, path):
         found[predictor.name if predictor.name not in found else str(path)] = predictor
@@ -107,25 +135,40 @@ def predictors(options, video):
         predictor = RunTracks(located, None, options.device, options.occlusion_th, refine=options.refine)
         predictor.name = Path(path).name
         runs.append(predictor.run)
-        add(predictor, path)
+        for kind in options.rows:
+            add(predictor.row(kind), f"{path} {kind}")
+        if not options.rows:
+            add(predictor, path)
     data_dir = locate(options.data_dir, video, "data") if options.data_dir else (runs[0].data_dir if runs else None)
     for name in options.baselines:
-        add(Baseline(name, data_dir, options.cycle_th), name)
-    return found
+        try:
+            add(open_baseline(name, data_dir, options.cycle_th), name)
+        except UserError as error:
+            missing[name] = error
+    return found, missing
 
 
 # ---------------------------------------------------------------- scoring
 
 
 def evaluate(options):
-    """Score everything: results {video: {method: figures}}, errors and occlusion curves {method: ...} for the plots."""
+    """Score everything: results {video: {method: figures}}, errors and occlusion curves {method: ...} for the plots.
+
+    A baseline that cannot be had on a video is left out of it, with a line that says why; UserError if nothing is left.
+    """
     results, errors, scores = {}, {}, {}
     for truth in read_truths(options.ground_truth, options.query_mode, options.masks, options.mask_stride):
+        found, missing = predictors(options, truth.name)
+        truth = with_size(truth, found.values()) if found else truth
         results[truth.name] = {}
-        found = predictors(options, truth.name)
-        truth = with_size(truth, found.values())
         for name, predictor in found.items():
-            prediction = predictor.predict(truth)
+            try:
+                prediction = predictor.predict(truth)
+            except UserError as error:
+                if name not in options.baselines:
+                    raise
+                missing[name] = error
+                continue
             results[truth.name][name] = score(truth, prediction, options.query_mode, options.per_track)
             if truth.mask_images is None and truth.radius is None:
                 errors.setdefault(name, []).append(errors_by_distance(truth, prediction, options.query_mode))
@@ -134,6 +177,10 @@ def evaluate(options):
                     counted = evaluated(frames, truth.num_frames, options.query_mode)
                     parts = prediction.occlusion_score[counted], truth.occluded[counted]
                     scores.setdefault(name, []).append(parts)
+        if missing and not results[truth.name]:
+            raise next(iter(missing.values()))
+        for name, error in missing.items():
+            print(f"{truth.name}: no row {name}: {error}", file=sys.stderr)
     return results, errors, occlusion_curves(scores) if options.occlusion_curve else {}
 
 
@@ -146,6 +193,14 @@ def occlusion_curves(scores):
         values, truth = (np.concatenate(arrays) for arrays in zip(*parts))
         curves[name] = occlusion_curve(values, truth, np.ones(truth.shape, bool), OCCLUSION_THRESHOLDS)
     return curves
+
+
+def by_table(results, kind):
+    """--by's table. UserError when no ground truth tells the positions apart."""
+    if not any(kind in figures.get("by", {}) for methods in results.values() for figures in methods.values()):
+        needed = {"object": "has no object_ids and object_names", "time": "is not one of points"}[kind]
+        raise UserError(f"--by {kind}: the ground truth {needed}")
+    return report.parts_table(results, kind)
 
 
 def print_curves(curves):
@@ -169,6 +224,8 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     results, errors, curves = evaluate(options)
     print(report.results_table(results))
+    if options.by:
+        print("\n" + by_table(results, options.by))
     print_curves(curves)
     if options.out:
         report.write_results(options.out, results, options.query_mode)

@@ -1,12 +1,13 @@
-"""Sharpen the model's tracks with the flow they were learnt from.
+"""Tracks from the stored flow, alone (flow_tracks) or to sharpen a model's tracks (refine).
 
 Flow between two frames is exact where it can be trusted, but loses a point behind the first thing that hides it. The
 model knows where the point is all along, hidden or not, mostly to a fraction of a pixel, but sometimes it is pulled
 along by another surface. So each track is walked outwards from its query: into every frame from all the frames where it
 has been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model
 deciding between flows that disagree, and standing alone where no flow arrives; where both agree, their mean is taken.
-How many of these flows agree, and whether the colour there is the query's, also tells whether the point is seen. Last,
-tracks are smoothed in time, robustly, as true ones rarely jump.
+How many of these flows agree, and whether the colour there is the query's, also tells whether the point is seen.
+Without a model the walk is the same; where no flow arrives a point goes with the pixels around it, by flow from the
+frames before and after in which it was seen. Last, tracks are smoothed in time, robustly, as true ones rarely jump.
 
 Conventions: Q points, N frames; pixels (x, y) with integer centres at the processed size; numpy arrays.
 """
@@ -95,20 +96,53 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
 
     progress: called with the number of positions done.
     """
-    hops, model_scores, tracks, scores = Hops(data), scores, tracks.copy(), scores.copy()
+    walked, reached = walk_all(data, frames, pixels, range(data.num_frames), (tracks, scores), progress)
+    return finish(data, frames, pixels, walked, reached, scores)
+
+
+def flow_tracks(data, frames, pixels, progress=None, window=None):
+    """Tracks (Q, N, 2) and occlusion scores (Q, N) of pixels (Q, 2) of frames (Q,) by the stored flow, with no model.
+
+    progress: called with the number of positions done. window: a range of frames that holds all of `frames`, to which
+    the walk keeps, in place of all N of them.
+    """
+    window = range(data.num_frames) if window is None else window
+    walked, reached = walk_all(data, frames, pixels, window, None, progress)
+    return finish(data, frames, pixels, walked, reached, np.full(reached.shape, 0.5, np.float32), window.start)
+
+
+def walk_all(data, frames, pixels, window, model, progress):
+    """walk for queries of any frames: pixels (Q, 2) of frames (Q,) -> tracks (Q, M, 2), scores (Q, M) in the window.
+
+    model: (tracks (Q, M, 2), scores (Q, M)), or None.
+    """
+    hops, shape = Hops(data), (len(frames), len(window))
+    tracks, scores = np.empty((*shape, 2), np.float32), np.empty(shape, np.float32)
     for frame in np.unique(frames):
         rows = np.flatnonzero(frames == frame)
-        tracks[rows], scores[rows] = walk(hops, int(frame), pixels[rows], tracks[rows], scores[rows])
+        of_rows = None if model is None else (model[0][rows], model[1][rows])
+        tracks[rows], scores[rows] = walk(hops, int(frame), pixels[rows], window, of_rows)
         if progress is not None:
-            progress(len(rows) * tracks.shape[1])
-    difference = colour_difference(data, frames, pixels, tracks)  # decides where flow and model leave it open
-    scores = np.where((difference < ALIKE) & (model_scores < 0.5), np.minimum(scores, SEEN_SCORE), scores)
+            progress(len(rows) * len(window))
+    return tracks, scores
+
+
+def finish(data, frames, pixels, tracks, scores, undecided, first=0):
+    """Walked tracks (Q, M, 2), scores (Q, M) -> the same, corrected by colour, and smooth.
+
+    undecided (Q, M): what the model's scores say, 0.5 without one. The M frames start at `first`.
+    """
+    difference = colour_difference(data, frames, pixels, tracks, first)  # decides where flow and model leave it open
+    scores = np.where((difference < ALIKE) & (undecided < 0.5), np.minimum(scores, SEEN_SCORE), scores)
     scores = np.where(difference > UNLIKE, np.maximum(scores, 1 - SEEN_SCORE), scores)
-    return smooth(tracks, frames, scores < 0.5), scores
+    return smooth(tracks, frames - first, scores < 0.5), scores
 
 
-def colour_difference(data, frames, pixels, tracks):
-    """(Q, N) levels: largest difference of the channels between where tracks (Q, N, 2) lead and where they start."""
+def colour_difference(data, frames, pixels, tracks, first=0):
+    """(Q, N) levels: largest difference of the channels between where tracks (Q, N, 2) lead and where they start.
+
+    first: the frame that the tracks' first column is of.
+    """
 
     def colours(frame, places):
         image = cv2.GaussianBlur(data.frame(frame).astype(np.float32), (0, 0), COLOUR_BLUR)
@@ -119,7 +153,7 @@ def colour_difference(data, frames, pixels, tracks):
     wanted = np.empty((len(frames), 3), np.float32)
     for frame in np.unique(frames):
         wanted[frames == frame] = colours(int(frame), pixels[frames == frame])
-    return np.stack([np.abs(colours(j, tracks[:, j]) - wanted).max(-1) for j in range(tracks.shape[1])], axis=1)
+    return np.stack([np.abs(colours(first + j, tracks[:, j]) - wanted).max(-1) for j in range(tracks.shape[1])], axis=1)
 
 
 def smooth(tracks, frames, seen):
@@ -147,16 +181,26 @@ def smooth(tracks, frames, seen):
     return result.astype(tracks.dtype)
 
 
-def walk(hops, frame, pixels, tracks, scores):
-    """refine for n points of one frame: pixels (n, 2), tracks (n, N, 2), scores (n, N)."""
-    refined, seen = tracks.copy(), np.zeros(scores.shape, bool)
-    cost, spread, share = (np.full(scores.shape, value, np.float32) for value in (np.inf, np.inf, 0))
-    refined[:, frame], seen[:, frame], cost[:, frame], spread[:, frame], share[:, frame] = pixels, True, 0, 0, 1
-    for target in sorted(range(tracks.shape[1]), key=lambda t: abs(t - frame)):
+def walk(hops, frame, pixels, window, model=None):
+    """Tracks (n, M, 2) and scores (n, M) in the M frames of the window, of pixels (n, 2) of one of them.
+
+    model: (tracks (n, M, 2), scores (n, M)) to go by, or None.
+    """
+    first, start, shape = window.start, frame - window.start, (len(pixels), len(window))
+    walked = np.repeat(pixels[:, None], len(window), axis=1).astype(np.float32) if model is None else model[0].copy()
+    seen, cost = np.zeros(shape, bool), np.full(shape, np.inf, np.float32)
+    spread, share = cost.copy(), np.zeros(shape, np.float32)
+    walked[:, start], seen[:, start], cost[:, start], spread[:, start], share[:, start] = pixels, True, 0, 0, 1
+    for target in sorted(window, key=lambda t: abs(t - frame)):
         if target != frame:
-            arrive(hops, hops.sources(frame, target), target, tracks[:, target], (refined, seen, cost, spread, share))
-    scores = np.clip(0.5 + MODEL_SHARE * (scores - 0.5) + USUAL_SHARE - share, 0, 1)
-    return blend(tracks, fill_hidden(tracks, refined, seen), spread, frame), scores
+            guide = None if model is None else model[0][:, target - first]
+            sources = hops.sources(frame, target)
+            arrive(hops, sources, target, guide, (walked, seen, cost, spread, share), first)
+    said = 0.5 if model is None else model[1]
+    scores = np.clip(0.5 + MODEL_SHARE * (said - 0.5) + USUAL_SHARE - share, 0, 1)
+    if model is None:
+        return carry_hidden(hops, walked, seen, first), scores
+    return blend(model[0], fill_hidden(model[0], walked, seen), spread, start), scores
 
 
 def blend(tracks, refined, spread, frame):
@@ -170,26 +214,28 @@ def blend(tracks, refined, spread, frame):
     return np.where(near[..., None], tracks + flow_weight[..., None] * (refined - tracks), refined)
 
 
-def arrive(hops, sources, target, model, state):
-    """Reach `target` from the frames `sources`: sets that column of (refined, seen, cost, spread, share). model (n, 2).
+def arrive(hops, sources, target, model, state, first=0):
+    """Reach `target` from the frames `sources`: sets that column of (walked, seen, cost, spread, share).
 
-    spread: standard deviation of the ends of the flows that agree; of a single flow its cost.
+    model (n, 2): where the model has the points, or None. spread: standard deviation of the ends of the flows that
+    agree; of a single flow its cost. first: the frame that the first column is of.
     """
-    refined, seen, cost, spread, share = state
+    walked, seen, cost, spread, share = state
     ends, costs, starts = [], [], []
     for source in sources:
-        begin = refined[:, source]
+        column = source - first
+        begin = walked[:, column]
         end = hops.move(source, target, begin)
         error = np.linalg.norm(hops.move(target, source, end) - begin, axis=-1)
         inside = inside_image(end, hops.height, hops.width, margin=0.5)
-        good = seen[:, source] & hops.trusted(source, target, begin) & (error < AGREE_PX) & inside
+        good = seen[:, column] & hops.trusted(source, target, begin) & (error < AGREE_PX) & inside
         ends.append(end)
-        costs.append(np.where(good, cost[:, source] + error + HOP_COST, np.inf))
-        starts.append(np.where(seen[:, source], share[:, source], 0))
+        costs.append(np.where(good, cost[:, column] + error + HOP_COST, np.inf))
+        starts.append(np.where(seen[:, column], share[:, column], 0))
     if not ends:
         return
     ends, costs, starts = np.stack(ends), np.stack(costs), np.stack(starts)
-    away = MODEL_WEIGHT * np.linalg.norm(ends - model, axis=-1).clip(max=MODEL_REACH)
+    away = 0 if model is None else MODEL_WEIGHT * np.linalg.norm(ends - model, axis=-1).clip(max=MODEL_REACH)
     best = np.argmin(costs + away, axis=0)[None]
     best_end = np.take_along_axis(ends, best[..., None], axis=0)
     agree = np.isfinite(costs) & (np.linalg.norm(ends - best_end, axis=-1) < AGREE_PX)
@@ -199,10 +245,11 @@ def arrive(hops, sources, target, model, state):
     weight /= weight.sum(0).clip(1e-9)
     mean = (weight[..., None] * ends).sum(0)
     deviation = np.sqrt((weight * np.square(ends - mean).sum(-1)).sum(0))
-    refined[found, target], seen[:, target] = mean, found
-    cost[found, target] = np.take_along_axis(costs, best, 0)[0]
-    spread[found, target] = np.where(agree.sum(0) > 1, deviation, cost[found, target])
-    share[found, target] = (agree * starts).sum(0) / starts.sum(0).clip(1e-9)
+    column = target - first
+    walked[found, column], seen[:, column] = mean, found
+    cost[found, column] = np.take_along_axis(costs, best, 0)[0]
+    spread[found, column] = np.where(agree.sum(0) > 1, deviation, cost[found, column])
+    share[found, column] = (agree * starts).sum(0) / starts.sum(0).clip(1e-9)
 
 
 def fill_hidden(tracks, refined, seen):
@@ -212,4 +259,37 @@ def fill_hidden(tracks, refined, seen):
         there, hidden = np.flatnonzero(seen[row]), np.flatnonzero(~seen[row])
         for c in (0, 1):
             result[row, hidden, c] = tracks[row, hidden, c] + np.interp(hidden, there, moved[row, there, c])
+    return result
+
+
+def carry_hidden(hops, tracks, seen, first=0):
+    """Tracks (n, M, 2) where they are not `seen` (n, M): as the pixels move from the nearest frames that saw the point.
+
+    Flow of whole surfaces carries what is hidden along, so it is taken unfiltered; from before and after the gap, the
+    nearer in time the more. Where none is stored: straight on between what is known, and at the ends at rest.
+    """
+    result, known, times = tracks.copy(), seen.copy(), np.arange(seen.shape[1])
+    before = np.maximum.accumulate(np.where(seen, times, -1), axis=1)
+    after = np.minimum.accumulate(np.where(seen, times, len(times))[:, ::-1], axis=1)[:, ::-1]
+    for t in np.flatnonzero(~seen.all(0)):
+        total, weights = np.zeros((len(seen), 2)), np.zeros(len(seen))
+        for side in (before[:, t], after[:, t]):
+            for start in np.unique(side[~seen[:, t]]):
+                if 0 <= start < len(times) and first + t in hops.rows[first + start]:
+                    rows = np.flatnonzero(~seen[:, t] & (side == start))
+                    weight = 1 / abs(t - start)
+                    total[rows] += weight * hops.move(first + start, first + t, tracks[rows, start])
+                    weights[rows] += weight
+        known[:, t] |= weights > 0
+        carried = ~seen[:, t] & known[:, t]
+        result[carried, t] = total[carried] / weights[carried, None]
+    return between(result, known)
+
+
+def between(tracks, known):
+    """Tracks (n, M, 2) where not `known` (n, M): linear between the known frames around, at rest beyond them."""
+    result, times = tracks.copy(), np.arange(known.shape[1])
+    for row in np.flatnonzero(~known.all(1)):
+        for c in (0, 1):
+            result[row, :, c] = np.interp(times, times[known[row]], tracks[row, known[row], c])
     return result

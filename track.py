@@ -1,4 +1,4 @@
-"""Follow points through a video: from a fitted run to tracks, dense flow, depth maps and the canonical point cloud."""
+"""Follow points through a video: from a fitted run (or flow alone) to tracks, dense flow, depth maps and a cloud."""
 
 import argparse
 from pathlib import Path
@@ -11,10 +11,10 @@ from loaders.data_dir import write_image
 from loaders.flow_files import write_flo
 from networks import query
 from outputs.depth import write_depth_npz, write_depth_png
-from outputs.options import add_run_options, load_run, make_folder, positive
+from outputs.options import add_run_options, make_folder, open_source, positive
 from outputs.ply import write_ply
 from outputs.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
-from outputs.tracking import chunk_option, dense_flow, resize_map, sizes, track_queries
+from outputs.tracking import chunk_option, dense_flow, needs_run, resize_map, track_queries
 from outputs.tracks_file import WRITERS
 from util import UserError
 
@@ -26,10 +26,11 @@ EPILOG = """examples:
   python track.py --run runs/dog --queries "0,120.5,64;12,40,300" --out two.npz
   python track.py --run runs/dog --flow 0 25 --out flow.flo                 also flow_visible.png beside it
   python track.py --run runs/dog --depth --canonical --out results/
+  python track.py --data_dir data/dog --queries grid:8 --out tracks.npz     no model: by the flow of preprocessing
 
 tracks.npz holds query_points (Q,3) t,y,x; tracks (Q,N,2) x,y; occluded (Q,N); occlusion_score (Q,N); depth (Q,N);
 frame_size, video_size (height, width); fps; convention. Positions are pixels of the original video, pixel centres at
-+0.5 (TAP-Vid's convention). A point that leaves the frame counts as occluded."""
++0.5 (TAP-Vid's convention). A point that leaves the frame counts as occluded. Without a model depth is NaN."""
 
 
 def parse_arguments(argv=None):
@@ -95,27 +96,26 @@ def tracks_format(args, path):
     return args.format
 
 
-def check_against_video(run, args):
+def check_against_video(source, args):
     """Queries (Q, 3), or None when none are asked for. UserError for any frame, point or mask not of this video."""
-    model_size, video_size = sizes(run)
     for option in ("flow", "canonical"):
         for frame in getattr(args, option) or []:
-            check_frame(frame, run.model.num_frames, f"--{option}")
+            check_frame(frame, source.num_frames, f"--{option}")
     if args.queries is None:
         return None
-    mask = read_mask(args.mask, [video_size, model_size]) if args.mask else None
-    return parse_queries(args.queries, run.model.num_frames, video_size, mask)
+    mask = read_mask(args.mask, [source.video_size, source.size]) if args.mask else None
+    return parse_queries(args.queries, source.num_frames, source.video_size, mask)
 
 
-def write_tracks(run, args, path):
-    tracks = track_queries(run, args.query_points, args.method, args.occlusion_th, args.chunk, args.refine)
+def write_tracks(source, args, path):
+    tracks = track_queries(source, args.query_points)
     WRITERS[tracks_format(args, path)](path, tracks)
-    visible = 1 - tracks.occluded.mean()
-    print(f"{path}: {len(args.query_points)} points over {run.model.num_frames} frames, {visible:.0%} visible")
+    visible, note = 1 - tracks.occluded.mean(), "" if source.run else "; by flow alone, so that depth is unknown (NaN)"
+    print(f"{path}: {len(args.query_points)} points over {source.num_frames} frames, {visible:.0%} visible{note}")
 
 
-def write_flow(run, args, path):
-    flow, visible = dense_flow(run, *args.flow, args.method, args.occlusion_th, args.chunk)
+def write_flow(source, args, path):
+    flow, visible = dense_flow(source, *args.flow)
     write_flo(path, flow)
     visible_path = path.with_name(f"{path.stem}_visible.png")
     write_image(visible_path, visible.astype(np.uint8) * 255)
@@ -124,21 +124,21 @@ def write_flow(run, args, path):
           f"{visible_path.name}: white where visible ({visible.mean():.0%})")
 
 
-def write_depth(run, args, folder):
-    model_size, video_size = sizes(run)
-    depths = np.empty((run.model.num_frames, *model_size), np.float32)
-    for frame in tqdm(range(run.model.num_frames), desc="depth", unit="frame"):
-        depths[frame] = query.render_frame(run.model, frame, **chunk_option(args.chunk))["depth"].cpu().numpy()
-        write_depth_png(folder / f"{frame:05d}.png", resize_map(depths[frame], video_size))
-    write_depth_npz(folder / "depth.npz", depths, video_size)
+def write_depth(source, args, folder):
+    depths = np.empty((source.num_frames, *source.size), np.float32)
+    for frame in tqdm(range(source.num_frames), desc="depth", unit="frame"):
+        rendered = query.render_frame(source.run.model, frame, **chunk_option(args.chunk))
+        depths[frame] = rendered["depth"].cpu().numpy()
+        write_depth_png(folder / f"{frame:05d}.png", resize_map(depths[frame], source.video_size))
+    write_depth_npz(folder / "depth.npz", depths, source.video_size)
     print(f"{folder}: {len(depths)} 16-bit PNGs (pseudo-depth = grey level * 2 / 65535, near is dark) and depth.npz")
 
 
-def write_canonical(run, args, path):
-    frames = args.canonical or evenly_spaced(run.model.num_frames)
+def write_canonical(source, args, path):
+    frames = args.canonical or evenly_spaced(source.num_frames)
     clouds = []
     for frame in tqdm(frames, desc="canonical", unit="frame"):
-        cloud = query.canonical_points(run.model, frame, args.stride, **chunk_option(args.chunk))
+        cloud = query.canonical_points(source.run.model, frame, args.stride, **chunk_option(args.chunk))
         clouds.append([tensor.cpu().numpy() for tensor in cloud])
     points, rgb, weight = (np.concatenate(part) for part in zip(*clouds))
     write_ply(path, points, rgb, weight)
@@ -158,12 +158,14 @@ def main(argv=None):
         raise UserError("--mask selects points of a grid: give --queries grid too")
     if args.queries is not None:
         tracks_format(args, paths["queries"])
-    run = load_run(args)
-    args.query_points = check_against_video(run, args)
+    source = open_source(args)
+    for kind in {"depth", "canonical"} & set(paths):
+        needs_run(source, f"--{kind}")
+    args.query_points = check_against_video(source, args)
     writers = {"queries": write_tracks, "flow": write_flow, "depth": write_depth, "canonical": write_canonical}
     for kind, path in paths.items():
         make_folder(path if kind == "depth" else path.parent)
-        writers[kind](run, args, path)
+        writers[kind](source, args, path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Look at a fitted run: videos and images of its tracks, trails, matches, pseudo-depth, colour and flow."""
+"""Look at a fitted run (or flow alone): videos and images of tracks, trails, matches, depth, colour and flow."""
 
 import argparse
 import contextlib
@@ -14,15 +14,16 @@ from loaders.data_dir import DataDir, write_image
 from loaders.flow_files import flow_to_color
 from networks import query
 from outputs import draw
-from outputs.options import add_run_options, load_run, make_folder, positive
+from outputs.options import add_run_options, make_folder, open_source, positive
 from outputs.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
 from outputs.stabilise import camera_motion, stabilised_history
-from outputs.tracking import chunk_option, resize_map, sizes, track_queries
+from outputs.tracking import chunk_option, needs_run, resize_map, track_queries
 from outputs.tracks_file import Tracks, read_tracks
 from outputs.video import video_writer
 from util import UserError
 
 KINDS = ["tracks", "trails", "correspondences", "depth", "color", "flow"]
+OF_MODELS = ["depth", "color"]  # kinds that flow alone cannot give
 DISTANCES = [0.1, 0.5, 1.0]  # of the correspondence images, as shares of the video's length
 NUM_POINTS = {"tracks": 600, "trails": 200, "background": 300, "correspondences": 48}  # aimed at by the default grids
 SMALL = 240  # a video with a shorter side is better looked at with --scale
@@ -35,6 +36,7 @@ EPILOG = """what is drawn:
   depth            pseudo-depth, near warm and far cold
   color            the rendered video beside the input
   flow             motion from each frame to the next: hue is direction, saturation is length (see the wheel)
+With --data_dir and no --run all but depth and color, by the flow of preprocessing.
 depth, color and flow compute every pixel of every frame: on a CPU start with --what tracks,trails,correspondences.
 
 Videos are H.264 and play everywhere; they have the original video's size times --scale. (H.264 wants even sides: an odd
@@ -46,9 +48,9 @@ example:
 
 @dataclass
 class Scene:
-    """What all drawings need: the run, its frames, and the size (H, W) they are drawn at."""
+    """What all drawings need: where tracks come from, the frames, and the size (H, W) they are drawn at."""
 
-    run: object
+    source: object  # see outputs.tracking
     data: DataDir
     size: tuple[int, int]
     args: argparse.Namespace
@@ -68,14 +70,13 @@ class Scene:
 
     def place(self, positions):
         """Positions (..., 2) in pixels of the original video -> pixels of the drawing."""
-        video_size = sizes(self.run)[1]
-        return positions * (np.array(self.size[::-1]) / np.array(video_size[::-1]))
+        return positions * (np.array(self.size[::-1]) / np.array(self.source.video_size[::-1]))
 
     def writer(self, name):
-        return video_writer(self.folder / f"{name}.mp4", self.run.video["fps"])
+        return video_writer(self.folder / f"{name}.mp4", self.source.fps)
 
     def each_frame(self, name, count=None):
-        return tqdm(range(count or self.run.model.num_frames), desc=name, unit="frame")
+        return tqdm(range(count or self.source.num_frames), desc=name, unit="frame")
 
 
 def parse_arguments(argv=None):
@@ -84,8 +85,8 @@ def parse_arguments(argv=None):
     )
     add_run_options(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to; default: the folder videos/ in the run")
-    parser.add_argument("--what", default=",".join(KINDS), metavar="LIST",
-                        help=f"which, separated by commas; default: all of {','.join(KINDS)}")
+    parser.add_argument("--what", metavar="LIST",
+                        help=f"which, separated by commas; default: all of {','.join(KINDS)} that there are")
     parser.add_argument("--scale", type=positive, default=1, metavar="N",
                         help="enlarge N times, for small videos: drawings stay sharp; default 1")
     points = parser.add_argument_group("points of tracks, trails and correspondences")
@@ -102,7 +103,9 @@ def parse_arguments(argv=None):
 
 
 def chosen_kinds(text):
-    """--what as a list. UserError for an unknown name."""
+    """--what as a list, all kinds by default. UserError for an unknown name."""
+    if text is None:
+        return KINDS
     kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
     for kind in kinds:
         if kind not in KINDS:
@@ -112,21 +115,33 @@ def chosen_kinds(text):
     return kinds
 
 
-def open_scene(run, args):
-    """The Scene of a run. UserError when its data directory is not there, or is of another video."""
-    if not Path(run.data_dir).exists():
-        raise UserError(f"{run.data_dir}: the run's data directory is gone; name its new place with --data_dir")
-    data = DataDir.open(run.data_dir)
-    model_size, (height, width) = sizes(run)
-    if (data.num_frames, data.height, data.width) != (run.model.num_frames, *model_size):
+def drawable_kinds(source, args):
+    """The kinds to draw. Those that need a model are left out of the default without one; if asked for, a UserError."""
+    kinds = chosen_kinds(args.what)
+    if args.what is None and source.run is None:
+        print(f"no model, so no {' and no '.join(OF_MODELS)}: these need --run DIR")
+        return [kind for kind in kinds if kind not in OF_MODELS]
+    for kind in kinds:
+        if kind in OF_MODELS:
+            needs_run(source, f"--what {kind}")
+    return kinds
+
+
+def open_scene(source, args):
+    """The Scene of a source. UserError when its data directory is not there, or is of another video."""
+    if not Path(source.data_dir).exists():
+        raise UserError(f"{source.data_dir}: the run's data directory is gone; name its new place with --data_dir")
+    data = DataDir.open(source.data_dir)
+    height, width = source.video_size
+    if (data.num_frames, data.height, data.width) != (source.num_frames, *source.size):
         raise UserError(
             f"{data.path}: holds {data.num_frames} frames of {data.width}x{data.height}, but the model was fitted to "
-            f"{run.model.num_frames} of {model_size[1]}x{model_size[0]}; name the right one with --data_dir"
+            f"{source.num_frames} of {source.size[1]}x{source.size[0]}; name the right one with --data_dir"
         )
     check_frame(args.query_frame, data.num_frames, "--query_frame")
     folder = args.out or Path(args.run or ".") / "videos"
     make_folder(folder)
-    return Scene(run, data, (height * args.scale, width * args.scale), args, folder)
+    return Scene(source, data, (height * args.scale, width * args.scale), args, folder)
 
 
 # Points
@@ -135,7 +150,7 @@ def open_scene(run, args):
 def read_matching_tracks(scene, path):
     """Tracks of a file. UserError when they are of another video."""
     tracks = read_tracks(path)
-    video_size, num_frames = sizes(scene.run)[1], scene.run.model.num_frames
+    video_size, num_frames = scene.source.video_size, scene.source.num_frames
     if tracks.tracks.shape[1] != num_frames or tuple(tracks.video_size) != tuple(video_size):
         raise UserError(
             f"--tracks {path}: {tracks.tracks.shape[1]} frames of {tracks.video_size[1]}x{tracks.video_size[0]}, but "
@@ -146,15 +161,10 @@ def read_matching_tracks(scene, path):
 
 def grid_tracks(scene, num_points, mask=None):
     """Tracks of a grid on the query frame, on the mask if there is one, of about num_points or of --step."""
-    video_size = sizes(scene.run)[1]
+    video_size = scene.source.video_size
     closest = max(0.45 * np.hypot(*video_size) / np.sqrt(num_points), 6 / scene.args.scale)  # no crowd on a small mask
     step = scene.args.step or max(default_step(video_size, mask, num_points), round(closest))
-    return track(scene, grid_queries(scene.args.query_frame, step, video_size, mask))
-
-
-def track(scene, queries):
-    args = scene.args
-    return track_queries(scene.run, queries, args.method, args.occlusion_th, args.chunk, args.refine)
+    return track_queries(scene.source, grid_queries(scene.args.query_frame, step, video_size, mask))
 
 
 def points_to_draw(scene, mask, num_points):
@@ -186,8 +196,7 @@ def select(tracks, which):
 
 def user_mask(scene):
     """--mask at the original size, or None."""
-    model_size, video_size = sizes(scene.run)
-    return read_mask(scene.args.mask, [video_size, model_size]) if scene.args.mask else None
+    return read_mask(scene.args.mask, [scene.source.video_size, scene.source.size]) if scene.args.mask else None
 
 
 def trail_mask(scene):
@@ -196,14 +205,14 @@ def trail_mask(scene):
     stored = scene.data.mask(scene.args.query_frame) if mask is None else None
     if stored is None or not stored.any() or stored.all():
         return mask
-    return resize_map(stored.astype(np.float32), sizes(scene.run)[1]) > 0.5
+    return resize_map(stored.astype(np.float32), scene.source.video_size) > 0.5
 
 
 def background_motion(scene, mask):
     """(N, 2) camera motion in pixels of the drawing, from a grid of points off the mask."""
-    video_size = sizes(scene.run)[1]
+    video_size = scene.source.video_size
     step = default_step(video_size, ~mask, NUM_POINTS["background"])
-    tracks = track(scene, grid_queries(scene.args.query_frame, step, video_size, ~mask))
+    tracks = track_queries(scene.source, grid_queries(scene.args.query_frame, step, video_size, ~mask))
     return camera_motion(scene.place(tracks.tracks), ~tracks.occluded)
 
 
@@ -249,7 +258,7 @@ def draw_correspondences(scene):
     colours = draw.position_colours(positions[spread, start])
     radius = 0.006 * np.hypot(*scene.size)
     for share in DISTANCES:
-        end = frame_at_distance(start, share, scene.run.model.num_frames)
+        end = frame_at_distance(start, share, scene.source.num_frames)
         ends = positions[spread, end], colours, tracks.occluded[spread, end]
         images = draw.subdue(scene.frame(start)), draw.subdue(scene.frame(end))
         image = draw.draw_matches(*images, positions[spread, start], *ends, max(1.5, radius))
@@ -273,7 +282,7 @@ def draw_renderings(scene, kinds):
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(scene.writer("color")) if "color" in kinds else None
         for i in scene.each_frame(" and ".join(kinds)):
-            rendered = query.render_frame(scene.run.model, i, **chunk_option(scene.args.chunk))
+            rendered = query.render_frame(scene.source.run.model, i, **chunk_option(scene.args.chunk))
             depths.append(rendered["depth"].cpu().numpy().astype(np.float16))
             if write:
                 rgb = np.round(rendered["rgb"].cpu().numpy().clip(0, 1) * 255).astype(np.uint8)
@@ -288,12 +297,11 @@ def draw_renderings(scene, kinds):
 
 
 def draw_flow(scene):
-    model_size, video_size = sizes(scene.run)
-    to_video = np.float32([video_size[1] / model_size[1], video_size[0] / model_size[0]])
+    (height, width), (video_height, video_width) = scene.source.size, scene.source.video_size
+    to_video = np.float32([video_width / width, video_height / height])
     flows = []
-    for i in scene.each_frame("flow", scene.run.model.num_frames - 1):
-        flow = query.dense_flow(scene.run.model, i, i + 1, scene.args.method, **chunk_option(scene.args.chunk))[0]
-        flows.append((flow.cpu().numpy() * to_video).astype(np.float16))
+    for i in scene.each_frame("flow", scene.source.num_frames - 1):
+        flows.append((scene.source.flow(i, i + 1)[0] * to_video).astype(np.float16))
     lengths = np.linalg.norm(np.stack(flows)[:, ::2, ::2].astype(np.float32), axis=-1)
     max_norm = max(0.5, np.percentile(lengths, 97))  # pixels; not less, so that rest does not look like motion
     with scene.writer("flow") as write:
@@ -307,8 +315,10 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.tracks and args.step:
         raise UserError("--step is of a grid and --tracks replaces the grid: give one of them")
-    kinds = chosen_kinds(args.what)
-    scene = open_scene(load_run(args), args)
+    chosen_kinds(args.what)  # a wrong name is told before anything is opened
+    source = open_source(args)
+    kinds = drawable_kinds(source, args)
+    scene = open_scene(source, args)
     height, width = scene.size
     if min(height, width) < SMALL:
         print(f"{width}x{height} is small: --scale {args.scale * round(2 * SMALL / min(height, width))} draws finer")
@@ -316,8 +326,8 @@ def main(argv=None):
     for kind, drawing in of_points.items():
         if kind in kinds:
             drawing(scene)
-    if {"depth", "color"} & set(kinds):
-        draw_renderings(scene, [kind for kind in ("depth", "color") if kind in kinds])
+    if set(OF_MODELS) & set(kinds):
+        draw_renderings(scene, [kind for kind in OF_MODELS if kind in kinds])
     if "flow" in kinds:
         draw_flow(scene)
     print(f"{scene.folder}: {', '.join(kinds)}")

@@ -2,7 +2,7 @@
 
 Everything is kept in a work folder, so that an interrupted benchmark goes on and a larger one reuses a smaller one:
     scenes/<video>/ground_truth.npz, masks/   truth of the synthetic scenes (also for evaluate.py --ground_truth)
-    data/<flow>/<video>/                      data directories; <flow>-all: all pairs of a long video, for raft-d
+    data/<flow>/<video>/                      data directories; <flow>-all: all pairs of a long video, for direct
     runs/<method>/<flow>/<video>/             training runs; figures.json when scored
     tracks/<flow>-<method>/<video>.npz        tracks of the scenes (also for evaluate.py --tracks)
 """
@@ -22,7 +22,7 @@ from benchmarks.scenes import Scene, SceneFlow, make_scene
 from evaluation import report
 from evaluation.ground_truth import read_truths
 from evaluation.metrics import mean_metrics
-from evaluation.predictions import Baseline, Prediction, RunTracks, mark_outside
+from evaluation.predictions import RunTracks, from_tracks, open_baseline
 from evaluation.scoring import score
 from loaders.data_dir import write_image
 from outputs.tracks_file import write_tracks
@@ -139,7 +139,7 @@ def merged(parts):
 
 def score_baseline(video, kind, data):
     """Figures of a baseline on a data directory."""
-    predictor = Baseline(kind, data.path)
+    predictor = open_baseline(kind, data.path)
     return merged(score(truth, predictor.predict(truth)) for truth in video.truths)
 
 
@@ -153,8 +153,7 @@ def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_on
         tracks = predictor.track(truth)
         if tracks_path and truth.mask_images is None:
             write_tracks(tracks_path, tracks)
-        scores = mark_outside(tracks.occlusion_score, tracks.tracks, tracks.video_size)
-        figures.append(score(truth, Prediction(tracks.tracks, tracks.occluded, tracks.video_size, scores)))
+        figures.append(score(truth, from_tracks(tracks)))
     return merged(figures)
 
 

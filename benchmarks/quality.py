@@ -101,7 +101,7 @@ def measure(options):
             if data is None:
                 continue
             for kind in BASELINES:
-                stored = prepare(options.work, video, flow, all_pairs=True) if kind == "raft-d" else data
+                stored = prepare(options.work, video, flow, all_pairs=True) if kind == "direct" else data
                 rows.append((video.name, flow, kind, score_baseline(video, kind, stored)))
             for method in make_methods(options):
                 rows.append((video.name, flow, method.name, fit(options.work, video, flow, data, method, curve=True)))
@@ -146,9 +146,9 @@ def as_markdown(rows, options, seconds):
     command_line = "python -m benchmarks.quality " + " ".join(sys.argv[1:])
     parts = [
         f"`{command_line.strip()}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, PCK, J&F in percent, TC in pixels "
-        "at 256 x 256, minutes of training (start of the process included), peak memory of training in MiB. The "
-        "baselines raft-d and raft-c are named as in the paper; their flow is in the column `flow`. `alone`: tracks of "
-        "the model as they are, not sharpened by the flow.",
+        "at 256 x 256, minutes of training (start of the process included), peak memory of training in MiB. "
+        "flow, direct, chained, mft and static are tracks without a model, see evaluation/baselines.py. `alone`: tracks "
+        "of the model as they are, not sharpened by the flow.",
     ]
     size = f"{options.num_frames} frames of {options.height} x {options.width}"
     for title, header, groups in (
@@ -182,7 +182,7 @@ def plot(path, rows):
             axes.plot(*mean_curve(curves), label=f"{method}, {flow}", color=colours[flow])
         elif method in BASELINES and not (method == "static" and flow != next(iter(colours))):
             level = np.mean([f["AJ"] for f in figures])
-            style = {"raft-d": "--", "raft-c": ":", "static": "-."}[method]
+            style = {"flow": "-", "direct": "--", "chained": ":", "mft": (0, (5, 1)), "static": "-."}[method]
             axes.axhline(level, linestyle=style, color=colours[flow], alpha=0.7, label=f"{method}, {flow}")
     axes.set_ylim(0, 100)
     axes.legend(fontsize=7)

@@ -395,7 +395,8 @@ class Scene:
         """Query points with their true tracks in raster coordinates (+0.5), as a dict of arrays (Q = num_points).
 
         Queries lie at random continuous positions in every query_step-th frame, a share of them on the moving objects:
-        query_points (Q, 3) t,y,x; target_points (Q, N, 2) x,y; occluded (Q, N); video_size (H, W).
+        query_points (Q, 3) t,y,x; target_points (Q, N, 2) x,y; occluded (Q, N); video_size (H, W);
+        hidden_positions_known (): true, target_points are exact everywhere.
         """
         rng = np.random.default_rng(seed)
         frames = rng.permutation(np.resize(np.arange(0, self.num_frames, query_step), num_points))
@@ -412,6 +413,7 @@ class Scene:
             "target_points": np.concatenate(targets).astype(np.float32),
             "occluded": np.concatenate(occluded),
             "video_size": np.array([self.height, self.width], np.int64),
+            "hidden_positions_known": np.array(True),
         }
 
     def random_pixels(self, rng, frame, count, foreground_share):

@@ -32,6 +32,9 @@ class Truth:
     occluded: np.ndarray | None = None  # (Q, N)
     radius: np.ndarray | None = None  # (N,)
     mask_images: np.ndarray | None = None  # (N, H, W) bool
+    hidden_positions_known: bool = False  # target_points are right where occluded, too
+    object_ids: np.ndarray | None = None  # (Q,) index of the name of the object that each query is on
+    object_names: tuple = ()
 
 
 def read_truths(path, query_mode="strided", mask_folder=None, mask_stride=None):
@@ -60,7 +63,8 @@ def read_truths(path, query_mode="strided", mask_folder=None, mask_stride=None):
 def read_npz(path, query_mode, name=None):
     """Our own file: target_points (Q, N, 2), occluded (Q, N), and query_points (Q, 3), video_size (H, W) if known.
 
-    Without query_points they are sampled by the query mode.
+    Without query_points they are sampled by the query mode. May further hold hidden_positions_known (), object_ids (Q,)
+    and object_names: see Truth.
     """
     arrays = load_npz(path)
     missing = [key for key in ("target_points", "occluded") if key not in arrays]
@@ -70,14 +74,27 @@ def read_npz(path, query_mode, name=None):
     shapes = f"{points.shape} and {occluded.shape}"
     if occluded.ndim != 2 or points.shape != (*occluded.shape, 2):
         raise UserError(f"{path}: expected target_points (Q, N, 2) and occluded (Q, N), got {shapes}")
-    queries = arrays.get("query_points")
+    queries, (objects, names) = arrays.get("query_points"), read_objects(path, arrays, len(occluded))
     if queries is None:
         queries, chosen = tapvid.sample_queries(points, occluded, query_mode)
         points, occluded = points[chosen], occluded[chosen]
+        objects = None if objects is None else objects[chosen]
     check_queries(path, queries, *occluded.shape)
     size = tuple(int(side) for side in arrays["video_size"]) if "video_size" in arrays else None
     name = name or (path.parent.resolve().name if path.stem == "ground_truth" else path.stem)
-    return Truth(name, queries, occluded.shape[1], size, points, occluded)
+    known = bool(arrays.get("hidden_positions_known", False))
+    return Truth(name, queries, occluded.shape[1], size, points, occluded, None, None, known, objects, names)
+
+
+def read_objects(path, arrays, num_queries):
+    """object_ids (Q,) and object_names of a file, or None and (). UserError where they do not fit."""
+    if "object_ids" not in arrays or "object_names" not in arrays:
+        return None, ()
+    objects, names = arrays["object_ids"], tuple(str(name) for name in arrays["object_names"])
+    if objects.shape != (num_queries,) or (num_queries and not 0 <= objects.min() <= objects.max() < len(names)):
+        expected = f"expected object_ids ({num_queries},) from 0 to {len(names) - 1}, one of {len(names)} object_names"
+        raise UserError(f"{path}: {expected}, got {objects.shape}")
+    return objects.astype(int), names
 
 
 def load_npz(path):

@@ -2,7 +2,7 @@
 
 TAP-Vid's metrics (Doersch et al. 2022) and the temporal coherence of OmniMotion (Wang et al. 2023). Conventions: tracks
 (Q, N, 2) are (x, y) in raster pixels of a 256 x 256 image; occluded (Q, N) bool; query_frames (Q,) integers. Shares are
-in percent, TC in pixels of the 256 x 256 image. A mean over an empty set is nan. Q queries, N frames.
+in percent, TC and distances in pixels of the 256 x 256 image. A mean over an empty set is nan. Q queries, N frames.
 """
 
 import numpy as np
@@ -11,6 +11,9 @@ RESOLUTION = 256  # side of the square image on which errors are measured
 THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of that image
 QUERY_MODES = ("strided", "first")
 SUMMARY = ("AJ", "delta_avg", "OA", "TC")
+HIDDEN = ("hidden_median", "hidden_over_4")  # figures of positions that are hidden
+HIDDEN_THRESHOLD = 4  # pixels: the middle one of THRESHOLDS
+TIME_BINS = ((1, 3), (4, 7), (8, 15), (16, None))  # frames from the query, both ends included
 
 
 def to_metric_scale(tracks, video_size):
@@ -43,8 +46,12 @@ def tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, q
     closer than T; a false positive is predicted visible but hidden or not that close. OA: share of right occlusions.
     Strictly closer; a prediction that is not finite is never close. With per_track every value is an array (Q,).
     """
-    axis = 1 if per_track else None
     counted = evaluated(query_frames, true_tracks.shape[1], query_mode)
+    return counted_metrics(counted, true_tracks, true_occluded, tracks, occluded, 1 if per_track else None)
+
+
+def counted_metrics(counted, true_tracks, true_occluded, tracks, occluded, axis=None):
+    """tapvid_metrics of the positions that are `counted` (Q, N); axis 1: per track."""
     visible, predicted = ~true_occluded & counted, ~occluded & counted
     squared = np.square(tracks - true_tracks).sum(-1)
     metrics = {"OA": share(((occluded == true_occluded) & counted).sum(axis), counted.sum(axis))}
@@ -58,6 +65,69 @@ def tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, q
     metrics["AJ"] = np.mean([metrics[f"jaccard_{t}"] for t in THRESHOLDS], axis=0)
     metrics["delta_avg"] = np.mean([metrics[f"delta_{t}"] for t in THRESHOLDS], axis=0)
     return metrics
+
+
+def seen_again(query_frames, true_occluded):
+    """(Q, N) bool: visible, but hidden in at least one frame between the query's and this one."""
+    frames, queries = np.arange(true_occluded.shape[1])[None], np.asarray(query_frames)[:, None]
+    later = np.logical_or.accumulate(true_occluded & (frames > queries), axis=1)
+    earlier = np.logical_or.accumulate((true_occluded & (frames < queries))[:, ::-1], axis=1)[:, ::-1]
+    return ~true_occluded & np.where(frames > queries, later, earlier)
+
+
+def reappearance_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, query_mode="strided"):
+    """{AJ_RD: AJ of the positions that are seen again after having been hidden}; empty where there are none."""
+    counted = evaluated(query_frames, true_tracks.shape[1], query_mode) & seen_again(query_frames, true_occluded)
+    if not counted.any():
+        return {}
+    return {"AJ_RD": float(counted_metrics(counted, true_tracks, true_occluded, tracks, occluded)["AJ"])}
+
+
+def hidden_metrics(counted, true_tracks, true_occluded, tracks):
+    """Error at positions that are `counted` (Q, N), truly hidden, and inside the picture; empty where there are none.
+
+    hidden_median: pixels; hidden_over_4: share in percent further off than 4 pixels. What is not finite is far off.
+    Only for truths that know where a hidden point is.
+    """
+    inside = ((true_tracks >= 0) & (true_tracks <= RESOLUTION)).all(-1)
+    error = np.linalg.norm(tracks - true_tracks, axis=-1)[counted & true_occluded & inside]
+    if not len(error):
+        return {}
+    error = np.nan_to_num(error, nan=np.inf, posinf=np.inf)
+    return {
+        "hidden_median": float(np.median(error)),
+        "hidden_over_4": float(share((error > HIDDEN_THRESHOLD).sum(), len(error))),
+    }
+
+
+def time_masks(query_frames, num_frames):
+    """{'1-3': (Q, N) bool, ...}: positions by their distance in frames from the query, see TIME_BINS."""
+    distance = np.abs(np.arange(num_frames)[None] - np.asarray(query_frames)[:, None])
+    return {
+        f"{low}-{high}" if high else f"{low}+": (distance >= low) & (distance <= (high or num_frames))
+        for low, high in TIME_BINS
+    }
+
+
+def object_masks(object_ids, object_names, num_frames):
+    """{name: (Q, N) bool}: positions by the object that each query (Q,) is on; names in the order of the ids."""
+    return {
+        str(name): np.repeat((np.asarray(object_ids) == index)[:, None], num_frames, axis=1)
+        for index, name in enumerate(object_names)
+    }
+
+
+def group_metrics(groups, counted, true_tracks, true_occluded, tracks, occluded, hidden_known):
+    """{group: {points, AJ, delta_avg, OA, and HIDDEN if known}} of groups {name: (Q, N) bool}; none of empty ones."""
+    found = {}
+    for name, mask in groups.items():
+        chosen = counted & mask
+        if chosen.any():
+            metrics = counted_metrics(chosen, true_tracks, true_occluded, tracks, occluded)
+            found[name] = {"points": int(chosen.sum())} | {key: float(metrics[key]) for key in SUMMARY[:3]}
+            if hidden_known:
+                found[name] |= hidden_metrics(chosen, true_tracks, true_occluded, tracks)
+    return found
 
 
 def temporal_coherence(query_frames, true_tracks, true_occluded, tracks, query_mode, per_track=False):

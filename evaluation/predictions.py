@@ -4,6 +4,7 @@ A predictor has .name, .video_size (H, W) or None, and .predict(truth) -> Predic
 pixels of its own video size. The truth's video size must be known by then (see with_size).
 """
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from evaluation.ground_truth import load_npz
 from loaders.data_dir import DataDir
 from util import UserError
 
+ROWS = ("model", "both", "flow")  # of a run: its model alone, refined by flow, and that flow alone
 QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are this close are the same
 
 
@@ -126,6 +128,12 @@ def mark_outside(scores, tracks, video_size):
     return np.where(inside, scores, np.inf)
 
 
+def from_tracks(tracks):
+    """The Prediction in outputs.tracks_file.Tracks."""
+    scores = mark_outside(tracks.occlusion_score, tracks.tracks, tracks.video_size)
+    return Prediction(tracks.tracks, tracks.occluded, tracks.video_size, scores)
+
+
 class RunTracks:
     """A fitted run, asked for the truth's queries."""
 
@@ -138,30 +146,69 @@ class RunTracks:
         self.run = checkpoints.load_run(path, checkpoint=checkpoint, data_dir=data_dir, device=pick_device(device))
         self.video_size = (self.run.video["original_height"], self.run.video["original_width"])
 
+    def row(self, kind):
+        """The predictor of one of ROWS, of the same run."""
+        if kind == "flow":
+            chosen = FlowTracks(self.run.flow_dir)
+        else:
+            chosen = copy.copy(self)
+            chosen.refine = {"model": "off", "both": "on"}[kind]
+        chosen.name = f"{self.name} {kind}"
+        return chosen
+
     def track(self, truth):
         """The truth's queries as outputs.tracks_file.Tracks."""
-        from outputs.tracking import track_queries
+        from outputs.tracking import RunSource
 
-        check_frames(self.path, self.run.model.num_frames, truth)
-        queries = rescale_queries(truth.query_points, truth.video_size, self.video_size)
-        return track_queries(self.run, queries, threshold=self.threshold, refine=self.refine)
+        return track_truth(RunSource(self.run, threshold=self.threshold, refine=self.refine), truth, self.path)
 
     def predict(self, truth):
-        tracks = self.track(truth)
-        scores = mark_outside(tracks.occlusion_score, tracks.tracks, tracks.video_size)
-        return Prediction(tracks.tracks, tracks.occluded, tracks.video_size, scores)
+        return from_tracks(self.track(truth))
+
+
+def track_truth(source, truth, where):
+    """The truth's queries, tracked by a source (see outputs.tracking), whose name is `where` -> Tracks."""
+    from outputs.tracking import track_queries
+
+    check_frames(where, source.num_frames, truth)
+    return track_queries(source, rescale_queries(truth.query_points, truth.video_size, source.video_size))
+
+
+class FlowTracks:
+    """Tracks of the stored flow of a data directory, without a model."""
+
+    def __init__(self, data_dir):
+        from outputs.tracking import open_flow
+
+        self.name, self.source = "flow", open_flow(data_dir)
+        self.video_size = self.source.video_size
+
+    def track(self, truth):
+        """The truth's queries as outputs.tracks_file.Tracks."""
+        return track_truth(self.source, truth, self.source.data_dir)
+
+    def predict(self, truth):
+        return from_tracks(self.track(truth))
+
+
+def open_baseline(kind, data_dir=None, threshold=baselines.CYCLE_THRESHOLD):
+    """The predictor of one of BASELINES. UserError for another name, or where flow is needed and there is none."""
+    baselines.check_baseline(kind)
+    if kind != "static" and data_dir is None:
+        raise UserError(f"baseline {kind} needs the flow of a data directory: give --data_dir DIR (or --run)")
+    return FlowTracks(data_dir) if kind == "flow" else Baseline(kind, data_dir, threshold)
 
 
 class Baseline:
-    """A baseline on the flow of a data directory; `static` needs none."""
+    """A baseline of evaluation.baselines on the flow of a data directory, direct where it is kept; `static` needs none.
+
+    Make it with open_baseline.
+    """
 
     def __init__(self, kind, data_dir=None, threshold=baselines.CYCLE_THRESHOLD):
-        if kind not in baselines.BASELINES:
-            raise UserError(f"baseline {kind!r}: expected one of {', '.join(baselines.BASELINES)}")
-        if kind != "static" and data_dir is None:
-            raise UserError(f"baseline {kind} needs the flow of a data directory: give --data_dir DIR (or --run)")
         self.name, self.threshold = kind, threshold
         self.data = DataDir.open(data_dir) if data_dir is not None else None
+        self.direct = self.data is not None and all(self.data.has("flow", i) for i in range(self.data.num_frames))
         self.video_size = (self.data.original_height, self.data.original_width) if self.data else None
 
     def predict(self, truth):
@@ -172,9 +219,12 @@ class Baseline:
         queries = rescale_queries(truth.query_points, truth.video_size, processed)
         pixels, frames = queries[:, [2, 1]] - 0.5, queries[:, 0].astype(int)
         tracks, occluded = baselines.baseline_tracks(
-            self.name, self.flow, truth.num_frames, frames, pixels, self.threshold
+            self.name, self.flow, truth.num_frames, frames, pixels, self.threshold, self.stored
         )
         return Prediction(rescale(tracks + 0.5, processed, size), occluded, size)
 
     def flow(self, i, j):
-        return self.data.flow(i, j, direct=True)
+        return self.data.flow(i, j, direct=self.direct)
+
+    def stored(self, i, j):
+        return j in self.data.partners(i)

@@ -1,6 +1,7 @@
 """Tables, files and plots of evaluated figures.
 
-Results are {video: {method: {figure: value}}}. Percentages are out of 100, TC is in pixels at 256 x 256.
+Results are {video: {method: {figure: value}}}. Percentages are out of 100, TC and hidden_median in pixels at 256 x 256.
+The figure `by` is a dict of the figures of parts of the positions: {time: {bin: {figure: value}}, object: ...}.
 """
 
 import csv
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.metrics import RESOLUTION, SUMMARY, THRESHOLDS, mean_metrics
+from evaluation.metrics import HIDDEN, RESOLUTION, SUMMARY, THRESHOLDS, mean_metrics
 from util import UserError, atomic_path
 
-COLUMNS = (*SUMMARY, "PCK", "J", "F", "J&F")
-TITLES = {"delta_avg": "<delta_avg"}
-DECIMALS = {"TC": 2}
+COLUMNS = (*SUMMARY, "AJ_RD", *HIDDEN, "PCK", "J", "F", "J&F")
+PART_COLUMNS = (*SUMMARY[:3], *HIDDEN)
+TITLES = {"delta_avg": "<delta_avg", "hidden_median": "hidden median px", "hidden_over_4": "hidden >4 px"}
+DECIMALS = {"TC": 2, "hidden_median": 2}
+UNITS = "percent; TC and hidden_median in pixels"
 FORMATS = (".md", ".csv", ".json")
 SMALLEST_ERROR = 0.01  # pixels: the lower end of logarithmic axes
 
@@ -61,6 +64,24 @@ def results_table(results):
     return markdown_table(["video", "method", *(TITLES.get(name, name) for name in columns)], rows)
 
 
+def parts_table(results, kind):
+    """Markdown: a row per part of the positions ('time' or 'object') and method, means over the videos that have it."""
+    groups = {}
+    for method, videos in by_method(results).items():
+        for figures in videos:
+            for part, values in figures.get("by", {}).get(kind, {}).items():
+                groups.setdefault(part, {}).setdefault(method, []).append(values)
+    used = {name for methods in groups.values() for videos in methods.values() for part in videos for name in part}
+    columns = [name for name in PART_COLUMNS if name in used]
+    rows = []
+    for part, methods in groups.items():
+        for method, videos in methods.items():
+            mean, points = mean_metrics(videos), sum(video["points"] for video in videos)
+            rows.append([part, method, points, *(format_value(name, mean.get(name)) for name in columns)])
+    titles = [TITLES.get(name, name) for name in columns]
+    return markdown_table([{"time": "frames from the query"}.get(kind, kind), "method", "positions", *titles], rows)
+
+
 def without_nan(value):
     """The same value with None for nan, which JSON does not know."""
     if isinstance(value, dict):
@@ -75,7 +96,7 @@ def as_json(results, query_mode):
         "query_mode": query_mode,
         "resolution": RESOLUTION,
         "thresholds": list(THRESHOLDS),
-        "units": "percent; TC in pixels at the resolution",
+        "units": f"{UNITS} at the resolution",
         "videos": results,
         "mean": means(results),
     }
@@ -105,7 +126,7 @@ def check_format(path):
 def write_results(path, results, query_mode):
     """Write the results as .md, .csv or .json, whole or not at all."""
     texts = {
-        ".md": lambda: f"Query mode: {query_mode}. Percent; TC in pixels at 256 x 256.\n\n{results_table(results)}\n",
+        ".md": lambda: f"Query mode: {query_mode}. {UNITS.capitalize()} at 256 x 256.\n\n{results_table(results)}\n",
         ".csv": lambda: as_csv(results),
         ".json": lambda: as_json(results, query_mode),
     }

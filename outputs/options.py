@@ -1,19 +1,24 @@
-"""Options that track.py and viz.py share: which run, which device."""
+"""Options that track.py and viz.py share: which run or data directory, which device."""
 
 import argparse
 
 import checkpoints
+from outputs.tracking import RunSource, open_flow
 from util import UserError, pick_device
+
+OF_MODELS = {"method": "max_weight", "refine": "auto", "chunk": None}  # options with no meaning for flow: defaults
 
 
 def add_run_options(parser):
-    """Options that say which fitted model to use."""
-    group = parser.add_argument_group("the fitted model")
+    """Options that say which fitted model to use, or which flow."""
+    group = parser.add_argument_group("the fitted model, or the flow of a data directory alone")
     group.add_argument("--run", metavar="DIR", help="what train.py wrote (its --out_dir)")
     group.add_argument("--checkpoint", metavar="FILE",
                        help="this checkpoint instead of the run's newest; with --data_dir it needs no --run, and may "
                             "be one of the reference implementation (.pth)")
-    group.add_argument("--data_dir", metavar="DIR", help="the data directory, where it is not where training found it")
+    group.add_argument("--data_dir", metavar="DIR",
+                       help="with no --run and no --checkpoint: tracks by the flow in this data directory alone; "
+                            "with them: the data directory, where it is not where training found it")
     group.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda[:N]; default auto")
     group.add_argument("--chunk", type=positive, metavar="RAYS",
                        help="rays computed at once: lower it when memory runs out")
@@ -24,16 +29,23 @@ def add_run_options(parser):
                        help="sharpen tracks with the flow of the data directory; auto: for surface models, where that "
                             "is still there; default auto")
     group.add_argument("--occlusion_th", type=fraction, metavar="T",
-                       help="a point is occluded when more than T of its ray is absorbed in front of it, 0 to 1; "
-                            "default: what the run says, usually 0.99")
+                       help="a point is occluded when its occlusion score, 0 to 1, exceeds T (of a volume: the share "
+                            "of its ray absorbed in front of it); default: what the run says, of flow alone 0.5")
 
 
-def load_run(args):
-    """The run that the options name. UserError when they name none."""
+def open_source(args):
+    """What the options name: a RunSource, or the FlowSource of --data_dir alone. UserError when they name none."""
+    if args.run is None and args.checkpoint is None and args.data_dir is not None:
+        for name, default in OF_MODELS.items():
+            if getattr(args, name) != default:
+                raise UserError(f"--{name} acts on a model's tracks: give --run DIR, or leave it out")
+        return open_flow(args.data_dir, args.occlusion_th)
     if args.run is None and (args.checkpoint is None or args.data_dir is None):
-        raise UserError("which model? give --run DIR, or both --checkpoint FILE and --data_dir DIR")
+        raise UserError("which model? give --run DIR, or both --checkpoint FILE and --data_dir DIR; for tracks by flow "
+                        "alone, --data_dir DIR")  # fmt: skip
     device = pick_device(args.device)
-    return checkpoints.load_run(args.run, checkpoint=args.checkpoint, data_dir=args.data_dir, device=device)
+    run = checkpoints.load_run(args.run, checkpoint=args.checkpoint, data_dir=args.data_dir, device=device)
+    return RunSource(run, args.method, args.occlusion_th, args.chunk, args.refine)
 
 
 def make_folder(path):

@@ -1,8 +1,12 @@
 """From queries in the user's pixels to tracks and flow in the user's pixels.
 
-The model speaks pixels of its own, processed size with integer centres; users speak pixels of the original video with
-centres at +0.5. This module is the boundary.
+Inside, pixels are of the processed size with integer centres; users speak pixels of the original video with centres at
++0.5. This module is the boundary. Tracks come from a source: a fitted run (RunSource), or the stored flow of a data
+directory with no model at all (FlowSource).
 """
+
+from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -10,36 +14,121 @@ import torch
 from tqdm import tqdm
 
 import refinement
+from loaders.data_dir import DataDir
 from networks import query
 from outputs.tracks_file import Tracks
-from util import from_raster, to_raster
+from util import UserError, from_raster, pixel_grid, to_raster
+
+FLOW_THRESHOLD = 0.5  # of the occlusion score of tracks by flow: the scores are made for it
+DENSE_CHUNK = 2**16  # pixels of dense flow that are walked at once, which bounds the memory
 
 
-def track_queries(run, queries, method="max_weight", threshold=None, chunk=None, refine="auto"):
-    """Track queries (Q, 3) of (t, y, x) through all N frames of a run -> Tracks, with a progress bar.
+class Source(Protocol):
+    """What tracks can come from. All pixels are of the processed size, with integer centres."""
 
-    Args:
-        method: 'max_weight' or 'composite', see networks.query.track_points.
-        threshold: occluded where the occlusion score exceeds it (default: the run's).
-        chunk: rays that are computed at once, which bounds the memory (default: track_points' own).
-        refine: 'on', 'off' or 'auto', see refinement.flow_at_hand.
+    run: object  # the fitted run, or None
+    num_frames: int
+    size: tuple[int, int]  # (H, W) processed
+    video_size: tuple[int, int]  # (H, W) of the original video
+    fps: float
+    data_dir: str
+    threshold: float  # occluded where the score exceeds it
+
+    def track(self, frames, pixels):
+        """Pixels (Q, 2) of frames (Q,), numpy -> tracks (Q, N, 2), occlusion scores (Q, N), depth (Q, N)."""
+
+    def flow(self, i, j):
+        """Flow (H, W, 2) of frame i to frame j, and occlusion score (H, W)."""
+
+
+@dataclass
+class RunSource:
+    """A fitted run, its tracks sharpened by flow or not.
+
+    method: 'max_weight' or 'composite', see networks.query.track_points. threshold: None: the run's. chunk: rays that
+    are computed at once, which bounds the memory (None: track_points' own). refine: see refinement.flow_at_hand.
+    """
+
+    run: object
+    method: str = "max_weight"
+    threshold: float | None = None
+    chunk: int | None = None
+    refine: str = "auto"
+
+    def __post_init__(self):
+        model, video = self.run.model, self.run.video
+        self.threshold = self.run.occlusion_threshold if self.threshold is None else self.threshold
+        self.num_frames, self.size, self.fps = model.num_frames, (model.height, model.width), video["fps"]
+        self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
+
+    def track(self, frames, pixels):
+        with progress_bar("tracking", len(frames) * self.num_frames) as bar:
+            options = {"method": self.method, "progress": bar.update} | chunk_option(self.chunk)
+            found = query.track_points(self.run.model, torch.from_numpy(frames), torch.from_numpy(pixels), **options)
+        tracks, score, depth = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score", "depth"))
+        data = refinement.flow_at_hand(self.run, self.refine)
+        if data is not None:
+            with progress_bar("refining", score.size) as bar:
+                tracks, score = refinement.refine(data, frames, pixels, tracks, score, bar.update)
+        return tracks, score, depth
+
+    def flow(self, i, j):
+        found = query.dense_flow(self.run.model, i, j, method=self.method, **chunk_option(self.chunk))
+        return tuple(tensor.cpu().numpy() for tensor in found)
+
+
+class FlowSource:
+    """The stored flow of a data directory. Depth is unknown: NaN."""
+
+    run = None
+
+    def __init__(self, data, threshold=None):
+        self.data, self.threshold = data, FLOW_THRESHOLD if threshold is None else threshold
+        self.num_frames, self.size, self.fps = data.num_frames, (data.height, data.width), data.fps
+        self.video_size, self.data_dir = (data.original_height, data.original_width), str(data.path)
+
+    def track(self, frames, pixels):
+        with progress_bar("tracking", len(frames) * self.num_frames) as bar:
+            tracks, score = refinement.flow_tracks(self.data, frames, pixels, bar.update)
+        return tracks, score, np.full(score.shape, np.nan, np.float32)
+
+    def flow(self, i, j):
+        pixels = pixel_grid(*self.size).reshape(-1, 2).numpy()
+        window, parts = range(min(i, j), max(i, j) + 1), []
+        for chunk in np.array_split(pixels, -(-len(pixels) // DENSE_CHUNK)):
+            tracks, score = refinement.flow_tracks(self.data, np.full(len(chunk), i), chunk, window=window)
+            parts.append((tracks[:, j - window.start] - chunk, score[:, j - window.start]))
+        flow, score = (np.concatenate(arrays) for arrays in zip(*parts))
+        return flow.reshape(*self.size, 2), score.reshape(self.size)
+
+
+def progress_bar(what, positions):
+    return tqdm(total=positions, desc=what, unit="position", unit_scale=True)
+
+
+def needs_run(source, what):
+    """UserError when the source has no fitted model, without which there is no `what`."""
+    if source.run is None:
+        raise UserError(f"{what} needs a fitted model: give --run DIR (--data_dir alone gives tracks and flow)")
+
+
+def open_flow(data_dir, threshold=None):
+    """The FlowSource of a data directory. UserError when there is none."""
+    return FlowSource(DataDir.open(data_dir), threshold)
+
+
+def track_queries(source, queries):
+    """Track queries (Q, 3) of (t, y, x) through all N frames of a source -> Tracks, with a progress bar.
+
     A point that left the frame counts as occluded; at its own query a point is exactly there, and visible.
     """
-    threshold = run.occlusion_threshold if threshold is None else threshold
-    size, video_size = sizes(run)
-    frames = torch.as_tensor(queries[:, 0].astype(np.int64))
-    pixels = from_raster(torch.as_tensor(queries[:, [2, 1]], dtype=torch.float32), size, video_size)
-    with tqdm(total=len(queries) * run.model.num_frames, desc="tracking", unit="position", unit_scale=True) as bar:
-        options = {"method": method, "progress": bar.update} | chunk_option(chunk)
-        found = query.track_points(run.model, frames, pixels, **options)
-    tracks, score, depth = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score", "depth"))
-    data = refinement.flow_at_hand(run, refine)
-    if data is not None:
-        with tqdm(total=score.size, desc="refining", unit="position", unit_scale=True) as bar:
-            tracks, score = refinement.refine(data, frames.numpy(), pixels.numpy(), tracks, score, bar.update)
+    size, video_size = source.size, source.video_size
+    frames = queries[:, 0].astype(np.int64)
+    pixels = from_raster(torch.as_tensor(queries[:, [2, 1]], dtype=torch.float32), size, video_size).numpy()
+    tracks, score, depth = source.track(frames, pixels)
     positions = to_raster(torch.from_numpy(tracks), size, video_size).numpy()
-    occluded = (score > threshold) | ~inside_video(positions, video_size)
-    tracks = Tracks(queries, positions, occluded, score, depth, size, video_size, run.video["fps"])
+    occluded = (score > source.threshold) | ~inside_video(positions, video_size)
+    tracks = Tracks(queries, positions, occluded, score, depth, size, video_size, source.fps)
     pin_queries(tracks)
     return tracks
 
@@ -47,11 +136,6 @@ def track_queries(run, queries, method="max_weight", threshold=None, chunk=None,
 def chunk_option(chunk):
     """Keyword arguments for networks.query: its own default stands where the user named none."""
     return {} if chunk is None else {"chunk": chunk}
-
-
-def sizes(run):
-    """((H, W) of the model, (H, W) of the original video)."""
-    return (run.model.height, run.model.width), (run.video["original_height"], run.video["original_width"])
 
 
 def inside_video(positions, video_size):
@@ -68,21 +152,19 @@ def pin_queries(tracks):
     tracks.occlusion_score[each, frames] = 0
 
 
-def dense_flow(run, i, j, method="max_weight", threshold=None, chunk=None):
-    """Flow and visibility from frame i to frame j at the original video's size.
+def dense_flow(source, i, j):
+    """Flow and visibility from frame i to frame j of a source at the original video's size.
 
     Returns: flow (H, W, 2) float32 in pixels of the original video, visible (H, W) bool: not occluded and not moved
-    out of the frame. Options as those of track_queries.
+    out of the frame.
     """
-    threshold = run.occlusion_threshold if threshold is None else threshold
-    found = query.dense_flow(run.model, i, j, method=method, **chunk_option(chunk))
-    flow, score = (tensor.cpu().numpy() for tensor in found)
-    (height, width), (original_height, original_width) = sizes(run)
-    flow = resize_map(flow, (original_height, original_width))
+    flow, score = source.flow(i, j)
+    (height, width), (original_height, original_width) = source.size, source.video_size
+    flow = resize_map(flow, source.video_size)
     flow = flow * np.float32([original_width / width, original_height / height])
-    visible = resize_map(score, (original_height, original_width)) <= threshold
+    visible = resize_map(score, source.video_size) <= source.threshold
     y, x = np.mgrid[:original_height, :original_width] + np.float32(0.5)
-    return flow, visible & inside_video(np.stack([x, y], axis=-1) + flow, (original_height, original_width))
+    return flow, visible & inside_video(np.stack([x, y], axis=-1) + flow, source.video_size)
 
 
 def resize_map(values, size):

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from evaluation.ground_truth import Truth, read_masks, read_truths
 from evaluation.metrics import keypoint_share
 from evaluation.predictions import TracksFile
 from evaluation.scoring import score
-from loaders.data_dir import write_image
+from loaders.data_dir import DataDir, write_image
 from preprocess import build
 from util import UserError
 
@@ -101,6 +102,38 @@ def test_true_tracks_score_full_marks_and_shifted_ones_as_they_should(truth_file
     assert len(figures["shifted"]["tracks"]["AJ"]) == 40
     assert content["mean"]["perfect"]["AJ"] == 100 and "tracks" not in content["mean"]["perfect"]
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"thresholds.png", "error_over_time.png"}
+
+
+def test_figures_of_hidden_points_and_of_objects(truth_file, tmp_path, capsys):
+    arrays = dict(np.load(truth_file))
+    assert arrays.pop("hidden_positions_known")
+    objects = np.arange(40) % 2
+    shift = np.where(objects == 1, 1.4, 0)[:, None, None] * np.array([1, 0])  # 6.4 px of 256
+    tracks = as_tracks(truth_file, tmp_path / "t.npz", shift=shift)
+    names = {"object_ids": objects, "object_names": np.array(["right", "off"])}
+    truth = write_npz(tmp_path / "truth.npz", **arrays, **names, hidden_positions_known=True)
+    out = tmp_path / "o.json"
+    run_command("--ground_truth", truth, "--tracks", tracks, "--by", "object", "--out", out)
+    printed = capsys.readouterr().out
+    assert "AJ_RD" in printed and "hidden >4 px" in printed and "| right " in printed
+    figures = json.loads(out.read_text())["videos"]["truth"]["t"]
+    assert 0 < figures["hidden_over_4"] < 100
+    parts = figures["by"]["object"]
+    assert (parts["right"]["delta_avg"], parts["off"]["delta_avg"]) == (100, 40)
+    assert parts["right"]["hidden_median"] == pytest.approx(0, abs=1e-4)
+    assert parts["off"]["hidden_median"] == pytest.approx(6.4, abs=1e-3) and parts["off"]["hidden_over_4"] == 100
+    assert list(figures["by"]["time"]) == ["1-3", "4-7"]  # of 7 frames
+    assert sum(part["points"] for part in figures["by"]["time"].values()) == 40 * 6
+
+    plain = write_npz(tmp_path / "plain.npz", **arrays)  # hidden positions may be wrong, objects are not known
+    run_command("--ground_truth", plain, "--tracks", tracks, "--by", "time")
+    printed = capsys.readouterr().out
+    assert "hidden" not in printed and "| 4-7 " in printed
+    wrong = write_npz(tmp_path / "wrong.npz", **arrays, **names | {"object_ids": objects + 1})
+    assert "expected object_ids (40,) from 0 to 1" in fails(capsys, "--ground_truth", wrong, "--tracks", tracks)
+    with pytest.raises(SystemExit):
+        run_command("--ground_truth", plain, "--tracks", tracks, "--by", "object")
+    assert "has no object_ids" in capsys.readouterr().err
 
 
 def test_query_modes_count_different_frames(truth_file):
@@ -292,13 +325,13 @@ def test_pickles_that_run_code_are_refused(tmp_path, capsys, monkeypatch, conten
 # ---------------------------------------------------------------- baselines
 
 
-@pytest.mark.parametrize("name", ["raft-d", "raft-c"])
+@pytest.mark.parametrize("name", ["flow", "direct", "chained", "mft"])
 def test_baselines_on_true_flow(truth_file, data_dir, tmp_path, name):
     """With true flow the direct baseline is right but near motion boundaries; the chain until it is hidden."""
     out = tmp_path / "o.json"
     run_command("--ground_truth", truth_file, "--baselines", f"{name},static", "--data_dir", data_dir, "--out", out)
     figures = next(iter(json.loads(out.read_text())["videos"].values()))
-    assert figures[name]["delta_16"] > (85 if name == "raft-d" else 50)
+    assert figures[name]["delta_16"] > (50 if name == "chained" else 85)
     assert figures[name]["AJ"] > figures["static"]["AJ"] + 15
 
 
@@ -313,11 +346,11 @@ def test_baselines_by_hand():
         return field
 
     frames, pixels = np.array([1, 1]), np.array([[4.0, 2.0], [17.0, 3.0]])
-    tracks, occluded = baseline_tracks("raft-c", flow, 6, frames, pixels)
+    tracks, occluded = baseline_tracks("chained", flow, 6, frames, pixels)
     np.testing.assert_allclose(tracks[0, :, 0], [3, 4, 5, 6, 7, 8])
     assert occluded[0].tolist() == [False, False, False, True, True, True]
     assert occluded[1].tolist() == [False, False, False, True, True, True]
-    tracks, occluded = baseline_tracks("raft-d", flow, 6, frames, pixels)
+    tracks, occluded = baseline_tracks("direct", flow, 6, frames, pixels)
     np.testing.assert_allclose(tracks[0], [[3, 2], [4, 2], [5, 2], [6, 2], [7, 2], [8, 2]])
     assert not occluded[0].any()
     assert occluded[1].tolist() == [False, False, False, False, True, True]  # x = 20 and 21 of 20 pixels
@@ -325,13 +358,96 @@ def test_baselines_by_hand():
     assert (tracks == pixels[:, None]).all() and not occluded.any()
 
 
+def test_mft_takes_the_chain_of_least_variance_that_is_not_lost():
+    """Everything moves 1 px to the right a frame; some pairs are off by e px, which is their error, or not stored."""
+    off = {(0, 4): 1.0, (3, 4): 0.5, (2, 4): 0.2, (4, 5): 9, (3, 5): 9, (1, 5): 9, (0, 5): 2}
+    absent = {(0, 3), (5, 6), (4, 6), (2, 6), (0, 6), (4, 7)}
+
+    def flow(i, j):
+        assert (i, j) not in absent and (j, i) not in absent
+        field = np.zeros((10, 20, 2), np.float32)
+        field[..., 0] = j - i
+        field[..., 1] = off.get((i, j), 0)
+        return field
+
+    def stored(i, j):
+        return (i, j) not in absent and (j, i) not in absent
+
+    tracks, hidden = baseline_tracks("mft", flow, 8, np.array([0]), np.array([[4.0, 2.0]]), stored=stored)
+    np.testing.assert_allclose(tracks[0, :6, 0], [4, 5, 6, 7, 8, 9])
+    # 3 by 2 or by 1; 4 by 2, off by 0.2; 5 straight from the query, off by 2, since the others fail the check (3 px);
+    # 6 by nothing: at rest, hidden; 7 straight from the query.
+    np.testing.assert_allclose(tracks[0, :6, 1], [2, 2, 2, 2, 2.2, 4], atol=1e-5)
+    np.testing.assert_allclose(tracks[0, 6:], [tracks[0, 5], [11, 2]], atol=1e-5)
+    assert hidden[0].tolist() == [False] * 6 + [True, False]
+
+
+def test_mft_walks_backwards_too_and_marks_what_all_chains_lose():
+    def flow(i, j):
+        return np.full((10, 20, 2), [j - i, 4 * ((i, j) == (1, 0))], np.float32) * np.array([1, 1], np.float32)
+
+    tracks, hidden = baseline_tracks("mft", flow, 3, np.array([2, 1]), np.array([[8.0, 2.0], [0.2, 2.0]]))
+    np.testing.assert_allclose(tracks[0], [[6, 2], [7, 2], [8, 2]], atol=1e-5)  # frame 0 straight from the query
+    assert not hidden[0].any()
+    assert hidden[1].tolist() == [True, False, False]  # fails the check, and out of the picture at x = -0.8
+    np.testing.assert_allclose(tracks[1, 0], [-0.8, 6], atol=1e-5)
+
+
+def test_rows_of_a_run(truth_file, data_dir, tmp_path, monkeypatch):
+    """A run whose model takes everything to be at rest: alone, refined by true flow, and that flow alone."""
+    video = {"fingerprint": DataDir.open(data_dir).fingerprint, "original_height": 40, "original_width": 56, "fps": 1}
+    run = SimpleNamespace(model=SimpleNamespace(num_frames=7, height=40, width=56), video=video, data_dir=str(data_dir),
+                          flow_dir=str(data_dir), config={"rendering": "volume"}, occlusion_threshold=0.5)
+
+    def at_rest(model, frames, pixels, method, progress, chunk=None):
+        scores = torch.full((len(frames), 7), 0.45)
+        return {"pixels": pixels[:, None].repeat(1, 7, 1), "occlusion_score": scores, "depth": scores}
+
+    monkeypatch.setattr("checkpoints.load_run", lambda *args, **kwargs: run)
+    monkeypatch.setattr("networks.query.track_points", at_rest)
+    out = tmp_path / "o.json"
+    run_command("--ground_truth", truth_file, "--run", tmp_path / "still", "--rows", "model,both,flow", "--baselines",
+                "flow,static", "--out", out)  # fmt: skip
+    figures = next(iter(json.loads(out.read_text())["videos"].values()))
+    assert list(figures) == ["still model", "still both", "still flow", "flow", "static"]
+    assert figures["still model"]["delta_avg"] == pytest.approx(figures["static"]["delta_avg"], abs=0.5)
+    assert figures["still flow"] == figures["flow"]
+    assert figures["still both"]["AJ"] > figures["still model"]["AJ"] + 20
+    run_command("--ground_truth", truth_file, "--run", tmp_path / "still", "--out", out)
+    assert next(iter(json.loads(out.read_text())["videos"].values())) == {"still": figures["still model"]}
+
+
+def test_a_data_directory_alone_scores_its_flow(truth_file, data_dir, tmp_path):
+    run_command("--ground_truth", truth_file, "--data_dir", data_dir, "--out", tmp_path / "o.json")
+    assert list(next(iter(json.loads((tmp_path / "o.json").read_text())["videos"].values()))) == ["flow"]
+
+
+def test_without_direct_flow_the_stored_one_is_taken(scene, truth_file, tmp_path):
+    build(scene.video, tmp_path / "d", flow=SceneFlow(scene), quiet=True)
+    out = tmp_path / "o.json"
+    run_command("--ground_truth", truth_file, "--baselines", "direct,chained,mft", "--data_dir", tmp_path / "d",
+                "--out", out)  # fmt: skip
+    figures = next(iter(json.loads(out.read_text())["videos"].values()))
+    assert list(figures) == ["direct", "chained", "mft"] and figures["direct"]["delta_16"] > 80
+
+
+def test_a_baseline_that_cannot_be_had_loses_no_other(scene, truth_file, tmp_path, capsys):
+    build(scene.video, tmp_path / "d", flow=SceneFlow(scene), max_interval=2, chain=False, quiet=True)
+    arguments = "--ground_truth", truth_file, "--data_dir", tmp_path / "d"
+    run_command(*arguments, "--baselines", "direct,mft,chained", "--out", tmp_path / "o.json")
+    assert list(next(iter(json.loads((tmp_path / "o.json").read_text())["videos"].values()))) == ["mft", "chained"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "no row" in line]
+    assert len(lines) == 1 and "no row direct" in lines[0] and "--max_interval" in lines[0]
+    assert "no flow from frame" in fails(capsys, *arguments, "--baselines", "direct")
+
+
 def test_masks_as_ground_truth(scene, data_dir, truth_file, tmp_path, capsys):
     out = tmp_path / "o.json"
-    run_command("--ground_truth", truth_file.parent / "masks", "--baselines", "raft-d,static", "--data_dir", data_dir,
+    run_command("--ground_truth", truth_file.parent / "masks", "--baselines", "direct,static", "--data_dir", data_dir,
                 "--mask_stride", 2, "--out", out)  # fmt: skip
     figures = next(iter(json.loads(out.read_text())["videos"].values()))
-    assert figures["raft-d"]["J"] > figures["static"]["J"] + 5
-    assert 50 < figures["raft-d"]["J&F"] <= 100
+    assert figures["direct"]["J"] > figures["static"]["J"] + 5
+    assert 50 < figures["direct"]["J&F"] <= 100
 
 
 # ---------------------------------------------------------------- BADJA
@@ -380,10 +496,15 @@ def test_static_points_on_badja(name, expected):
 def test_wrong_options(truth_file, tmp_path, capsys):
     truth = ("--ground_truth", truth_file)
     assert "nothing to score" in fails(capsys, *truth)
-    assert "raft-x: expected any of raft-d" in fails(capsys, *truth, "--baselines", "raft-x")
+    line = fails(capsys, *truth, "--baselines", "raft-d")
+    assert "raft-d: expected any of flow, direct, chained, mft, static" in line
+    assert "give --run OUT too" in fails(capsys, *truth, "--baselines", "static", "--rows", "both")
+    assert "--rows all: expected any of model, both, flow" in fails(capsys, *truth, "--run", "x", "--rows", "all")
+    line = fails(capsys, *truth, "--run", "x", "--rows", "both", "--refine", "on")
+    assert "give one of them" in line
     assert "ending in .md, .csv, .json" in fails(capsys, *truth, "--baselines", "static", "--out", "a.txt")
     assert "--per_track" in fails(capsys, *truth, "--baselines", "static", "--per_track")
-    assert "--data_dir" in fails(capsys, *truth, "--baselines", "raft-d")
+    assert "--data_dir" in fails(capsys, *truth, "--baselines", "direct")
     assert "no such ground truth" in fails(capsys, "--ground_truth", tmp_path / "no", "--baselines", "static")
     assert "not a ground truth" in fails(capsys, "--ground_truth", tmp_path, "--baselines", "static")
     assert "no scored tracks" in fails(capsys, *truth, "--baselines", "static", "--occlusion_curve")
@@ -419,12 +540,6 @@ def test_wrong_files(truth_file, tmp_path, capsys):
     badja = ("--ground_truth", tmp_path / "dog.json", *static)
     assert "--masks" in fails(capsys, *badja)
     assert "not a BADJA annotation" in fails(capsys, *badja, "--masks", tmp_path / "m")
-
-
-def test_chained_only_data_names_the_option(truth_file, scene, tmp_path, capsys):
-    build(scene.video, tmp_path / "d", flow=SceneFlow(scene), quiet=True)
-    line = fails(capsys, "--ground_truth", truth_file, "--baselines", "raft-d", "--data_dir", tmp_path / "d")
-    assert "--keep_direct" in line
 
 
 # ---------------------------------------------------------------- the whole benchmark
@@ -494,7 +609,7 @@ def test_seeds_of_training_are_rows_of_their_own_and_their_deviation_is_a_sample
     assert [(method.name, method.seed) for method in quality.make_methods(options)] == [
         ("default 5 min", 0), ("default 5 min seed 4", 4)]  # fmt: skip
     rows = [("fast-0", "dis", "default 5 min", {"AJ": 60.0}), ("fast-0", "dis", "default 5 min seed 4", {"AJ": 62.0}),
-            ("fast-0", "dis", "raft-d", {"AJ": 50.0})]  # fmt: skip
+            ("fast-0", "dis", "direct", {"AJ": 50.0})]  # fmt: skip
     *_, row = quality.deviation_table(rows).splitlines()
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "fast-0", "dis", "default 5 min", "2", "61.00 ± 1.41"]  # fmt: skip

@@ -7,11 +7,17 @@ import pytest
 
 from evaluation.masks import boundary_f, carry_mask, region_j
 from evaluation.metrics import (
+    group_metrics,
+    hidden_metrics,
     keypoint_share,
     mean_metrics,
+    object_masks,
     occlusion_curve,
     point_metrics,
+    reappearance_metrics,
+    seen_again,
     temporal_coherence,
+    time_masks,
     to_metric_scale,
 )
 
@@ -111,6 +117,59 @@ def test_perfect_and_query_frame_excluded():
     wrong_at_query = true_tracks.copy()
     wrong_at_query[np.arange(23), frames] += 50
     assert point_metrics(frames, true_tracks, true_occluded, wrong_at_query, true_occluded)["AJ"] == 100
+
+
+def test_seen_again_goes_outwards_from_the_query():
+    occluded = np.array([[0, 1, 0, 0, 0, 1, 1, 0, 0], [0, 1, 0, 0, 0, 1, 1, 0, 0], [0] * 9], bool)
+    expected = [[1, 0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0, 0, 1, 1], [0] * 9]
+    assert seen_again(np.array([3, 0, 4]), occluded).astype(int).tolist() == expected
+    last = seen_again(np.array([8]), occluded[:1])
+    assert last.astype(int).tolist() == [[1, 0, 1, 1, 1, 0, 0, 0, 0]]
+
+
+def test_average_jaccard_after_reappearance_by_hand():
+    """Query in frame 0, hidden in 1; seen again in 2 (exact), 3 (3 px off), 4 (exact, but said to be hidden)."""
+    true_tracks, tracks = np.zeros((1, 5, 2)), np.zeros((1, 5, 2))
+    tracks[0, 3] = [3, 0]
+    tracks[0, 1] = [50, 50]  # hidden: does not count
+    true_occluded, occluded = np.array([[0, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 0, 1]], bool)
+    found = reappearance_metrics(np.array([0]), true_tracks, true_occluded, tracks, occluded)
+    # 1 and 2 px: 1 true positive, 3 visible, 1 false positive; 4 px and more: 2 of 3
+    assert found == {"AJ_RD": pytest.approx((2 * 100 / 4 + 3 * 200 / 3) / 5)}
+    assert reappearance_metrics(np.array([4]), true_tracks, true_occluded, tracks, occluded, "first") == {}
+    assert reappearance_metrics(np.array([0]), true_tracks, ~true_occluded, tracks, occluded) == {}
+
+
+def test_hidden_positions_by_hand():
+    true_tracks, tracks = np.full((1, 7, 2), 100.0), np.full((1, 7, 2), 100.0)
+    tracks[0, :, 0] += [90, 1, 3, 4, 5, np.nan, 90]
+    true_tracks[0, 6] = [-1, 100]  # outside the picture
+    true_occluded, counted = np.array([[0, 1, 1, 1, 1, 1, 1]], bool), np.ones((1, 7), bool)
+    found = hidden_metrics(counted, true_tracks, true_occluded, tracks)
+    assert found == {"hidden_median": 4, "hidden_over_4": pytest.approx(100 * 2 / 5)}
+    counted[0, 3:] = False
+    assert hidden_metrics(counted, true_tracks, true_occluded, tracks) == {"hidden_median": 2, "hidden_over_4": 0}
+    assert hidden_metrics(counted, true_tracks, ~counted, tracks) == {}
+
+
+def test_parts_of_the_positions():
+    masks = time_masks(np.array([0, 10]), 20)
+    assert {name: mask.sum(1).tolist() for name, mask in masks.items()} == {
+        "1-3": [3, 6], "4-7": [4, 8], "8-15": [8, 5], "16+": [4, 0]}  # fmt: skip
+    assert masks["8-15"][1, [0, 1, 2, 3, 18, 19]].tolist() == [True, True, True, False, True, True]
+    parts = object_masks([1, 0, 1], ("ball", "floor", "nothing"), 4)
+    assert {name: mask[:, 0].tolist() for name, mask in parts.items()} == {
+        "ball": [False, True, False], "floor": [True, False, True], "nothing": [False] * 3}  # fmt: skip
+    assert parts["floor"].shape == (3, 4)
+
+    frames, *case = random_case(2, num_queries=3, num_frames=4)
+    counted = np.arange(4)[None] != frames[:, None]
+    found = group_metrics(parts, counted, *case, hidden_known=True)
+    assert set(found) == {"ball", "floor"} and found["floor"]["points"] == 6
+    alone = point_metrics(frames[1:2], *(array[1:2] for array in case))
+    assert {name: found["ball"][name] for name in ("AJ", "delta_avg", "OA")} == {
+        name: pytest.approx(alone[name], nan_ok=True) for name in ("AJ", "delta_avg", "OA")}  # fmt: skip
+    assert "hidden_median" not in group_metrics(parts, counted, *case, hidden_known=False)["floor"]
 
 
 @pytest.mark.filterwarnings("error")

@@ -24,6 +24,13 @@ def data(scene, tmp_path_factory):
     return build(scene.video, tmp_path_factory.mktemp("refinement") / "data", flow=SceneFlow(scene), quiet=True)
 
 
+@pytest.fixture(scope="module")
+def unchained(scene, tmp_path_factory):
+    """The true flow of all pairs, true for hidden pixels too."""
+    folder = tmp_path_factory.mktemp("refinement") / "unchained"
+    return build(scene.video, folder, flow=SceneFlow(scene), chain=False, quiet=True)
+
+
 def truth(scene, pixels):
     """True tracks (n, N, 2) and visibility (n, N) of whole pixels (n, 2) of frame START."""
     x, y = pixels.T
@@ -49,6 +56,55 @@ def test_true_flow_corrects_a_model_that_is_off(scene, data):
     assert (scores[shown] < 0.5).mean() > 0.93
     assert (scores[~visible] > 0.5).mean() > 0.8
     assert (tracks[:, START] == pixels).all()
+
+
+def test_flow_alone_follows_points_seen_or_hidden(scene, unchained):
+    pixels = np.stack(np.meshgrid(np.arange(6, WIDTH - 6, 2), np.arange(6, HEIGHT - 6, 2)), -1).reshape(-1, 2)
+    expected, visible = truth(scene, pixels)
+    done = []
+    queries = np.full(len(pixels), START), pixels.astype(np.float32)
+    tracks, scores = refinement.flow_tracks(unchained, *queries, progress=done.append)
+    assert sum(done) == scores.size == visible.size
+
+    later = np.arange(FRAMES) != START
+    shown, hidden = visible & later, ~visible & scene.inside(expected)
+    error = np.linalg.norm(tracks - expected, axis=-1)
+    assert np.median(error[shown]) < 0.05 and (error[shown] < 1).mean() > 0.93
+    assert hidden.sum() > 100 and np.median(error[hidden]) < 0.1 and (error[hidden] < 1).mean() > 0.9
+    assert (scores[shown] < 0.5).mean() > 0.93
+    assert (scores[~visible] > 0.5).mean() > 0.8
+    assert (tracks[:, START] == pixels).all() and scores.min() >= 0 and scores.max() <= 1
+
+    near, near_scores = refinement.flow_tracks(unchained, *queries, window=range(START, START + 2))
+    assert near.shape == (len(pixels), 2, 2)
+    np.testing.assert_allclose(near_scores[:, 1], scores[:, START + 1], atol=1e-6)
+    clear = visible[:, START + 1]
+    assert np.median(np.linalg.norm(near - expected[:, START : START + 2], axis=-1)[clear]) < 0.05
+
+
+def even_hops(width, height, flow):
+    """Hops of flow that is the same for all pixels: {(i, j): (dx, dy)} in whole steps of 1 px."""
+    hops = object.__new__(refinement.Hops)
+    hops.width, hops.height, hops.step = width, height, 1.0
+    count = 1 + max(max(pair) for pair in flow)
+    hops.rows = [{j: row for row, j in enumerate(sorted(j for k, j in flow if k == i))} for i in range(count)]
+    hops.flow = [np.stack([np.broadcast_to(np.int16(flow[i, j]), (height, width, 2)) for j in rows] or
+                          [np.zeros((height, width, 2), np.int16)]) for i, rows in enumerate(hops.rows)]  # fmt: skip
+    return hops
+
+
+def test_hidden_points_go_with_the_flow_of_the_frames_that_saw_them():
+    tracks = np.zeros((1, 8, 2), np.float32)
+    tracks[0, 4] = [8, 4]
+    seen = np.array([[True, False, False, False, True, False, False, False]])
+    flow = {(0, 1): (3, 0), (0, 3): (9, 0), (4, 1): (-4, 0), (4, 3): (-3, 4), (4, 5): (1, 2)}
+    carried = refinement.carry_hidden(even_hops(12, 12, flow | {(7, 0): (0, 0)}), tracks, seen)[0]
+    # frame 1: 3 by frame 0, 8 - 4 by frame 4, weighted 3 : 1; frame 3: 9 and 8 - 3, 1 : 3; frame 2: half-way
+    np.testing.assert_allclose(carried[1], [3.25, 1])
+    np.testing.assert_allclose(carried[3], [6, 6])
+    np.testing.assert_allclose(carried[2], [(3.25 + 6) / 2, 3.5])
+    np.testing.assert_allclose(carried[5:], [[9, 6]] * 3)  # after the last that is known: at rest
+    np.testing.assert_allclose(carried[[0, 4]], tracks[0, [0, 4]])
 
 
 def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():

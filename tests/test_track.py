@@ -9,12 +9,14 @@ from analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
 
 import checkpoints
 import track
+from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS
 from loaders.data_dir import DataDir
 from loaders.flow_files import read_flo
 from networks.rendering import NEAR
-from outputs.tracking import track_queries
+from outputs.tracking import RunSource, track_queries
 from outputs.tracks_file import Tracks, read_tracks, write_tracks
+from preprocess import build
 from util import UserError
 
 SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)
@@ -206,6 +208,47 @@ def test_no_model_is_named(capsys):
         assert stop.value.code == 2 and "which model?" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def scene_data(tmp_path_factory):
+    """A scene and its data directory, with true flow and no model, of a video twice as large."""
+    scene = make_scene("occlusion", 1, 5, 48, 64)
+    data = build(scene.video, tmp_path_factory.mktemp("scene") / "data", flow=SceneFlow(scene), quiet=True)
+    data.manifest["video"] |= {"original_height": 96, "original_width": 128}
+    data.save_manifest()
+    return scene, data
+
+
+def test_a_data_directory_alone_gives_tracks_and_flow(scene_data, tmp_path, capsys):
+    scene, data = scene_data
+    track.main(["--data_dir", str(data.path), "--queries", "grid:12@2", "--flow", "1", "3", "--out", str(tmp_path)])
+    assert "by flow alone" in capsys.readouterr().out
+    tracks = read_tracks(tmp_path / "tracks.npz")
+    assert np.isnan(tracks.depth).all() and tracks.video_size == (96, 128)
+    pixels = tracks.query_points[:, [2, 1]] / 2 - 0.5
+    expected, visible = scene.tracks(2, pixels)
+    error = np.linalg.norm(tracks.tracks - (expected + 0.5) * 2, axis=-1)
+    assert np.median(error[visible]) < 0.2 and (tracks.occluded == ~visible).mean() > 0.9
+    flow = read_flo(tmp_path / "flow_00001_00003.flo")[1::2, 1::2]
+    seen = cv2.imread(str(tmp_path / "flow_00001_00003_visible.png"), cv2.IMREAD_UNCHANGED)[1::2, 1::2] > 0
+    truth, visible = scene.flow(1, 3)
+    assert flow.shape == truth.shape and np.median(np.linalg.norm(flow - 2 * truth, axis=-1)[visible]) < 0.5
+    assert (seen == visible).mean() > 0.9
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--depth"], "--depth needs a fitted model"),
+    (["--queries", "grid", "--canonical"], "--canonical needs a fitted model"),
+    (["--queries", "grid", "--refine", "off"], "--refine acts on a model's tracks"),
+    (["--queries", "grid", "--chunk", "5"], "--chunk acts on a model's tracks"),
+])  # fmt: skip
+def test_what_flow_alone_cannot_give_is_refused(scene_data, tmp_path, capsys, arguments, says):
+    with pytest.raises(SystemExit) as stop:
+        track.main(["--data_dir", str(scene_data[1].path), *arguments, "--out", str(tmp_path / "o")])
+    error = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 2 and len(error) == 1 and says in error[0]
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_foreign_or_damaged_tracks_file_is_named(run, tmp_path):
     call("--queries", "grid:20", "--out", tmp_path / "good.npz")
     with np.load(tmp_path / "good.npz") as file:
@@ -265,8 +308,8 @@ def test_every_query_gets_its_own_prediction_whatever_the_order_and_chunk(real_r
     random = np.random.default_rng(0)
     frames = random.integers(0, NUM_FRAMES, 9)
     queries = np.column_stack([frames, random.uniform(0, 51, 9), random.uniform(0, 71, 9)]).astype(np.float32)
-    tracks = track_queries(run, queries, threshold=0.5)
-    pieces = track_queries(run, queries, threshold=0.5, chunk=2)
+    tracks = track_queries(RunSource(run, threshold=0.5), queries)
+    pieces = track_queries(RunSource(run, threshold=0.5, chunk=2), queries)
     assert np.allclose(pieces.tracks, tracks.tracks, atol=1e-3)
     assert np.ptp(tracks.tracks, axis=1).max() > 1, "the model must move points"
     for q, query in enumerate(queries):

@@ -7,9 +7,12 @@ from analytic_run import FPS, NUM_FRAMES, VIDEO_SIZE
 
 import track
 import viz
+from benchmarks.scenes import SceneFlow, make_scene
 from outputs import draw, video
 from outputs.stabilise import camera_motion, stabilised_history
+from outputs.tracking import RunSource
 from outputs.video import video_writer
+from preprocess import build
 from util import UserError
 
 try:
@@ -302,7 +305,20 @@ def test_a_moved_or_foreign_data_directory_is_named(run, tmp_path):
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     args = viz.parse_arguments(["--run", "x", "--out", str(tmp_path / "v")])
     with pytest.raises(UserError, match="is gone; name its new place with --data_dir"):
-        viz.open_scene(run, args)
+        viz.open_scene(RunSource(run), args)
     run.data_dir, run.model.num_frames = str(tmp_path / "elsewhere"), 9
     with pytest.raises(UserError, match="holds 5 frames of 32x24, but the model was fitted to 9"):
-        viz.open_scene(run, args)
+        viz.open_scene(RunSource(run), args)
+
+
+def test_a_data_directory_alone_is_drawn_without_what_needs_a_model(tmp_path, capsys):
+    scene = make_scene("occlusion", 1, 4, 40, 56)
+    data = build(scene.video, tmp_path / "data", flow=SceneFlow(scene), quiet=True)
+    viz.main(["--data_dir", str(data.path), "--out", str(tmp_path / "v"), "--step", "8"])
+    assert "no depth and no color" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "v").iterdir()}
+    assert {"tracks.mp4", "trails.mp4", "flow.mp4", "correspondences_100.png"} <= names
+    assert not {"depth.mp4", "color.mp4"} & names
+    with pytest.raises(SystemExit):
+        viz.main(["--data_dir", str(data.path), "--out", str(tmp_path / "v"), "--what", "flow,depth"])
+    assert "--what depth needs a fitted model" in capsys.readouterr().err
