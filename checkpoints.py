@@ -1,8 +1,7 @@
 """Checkpoints of training runs: writing them, finding the newest, and opening a run for queries.
 
-A run is a folder: config.json, checkpoints/step_000000100.pt ..., checkpoints/best.pt, TensorBoard events, and flow_1,
-flow_2 ... if the flow was estimated again. A checkpoint holds everything: weights, optimiser, sampler, random states,
-configuration, and what is known of the video.
+A run is a folder: config.json, checkpoints/step_000000100.pt ..., checkpoints/best.pt, TensorBoard events. A checkpoint
+holds everything: weights, optimiser, sampler, random states, configuration, and what is known of the video.
 """
 
 from pathlib import Path
@@ -30,7 +29,11 @@ class Run(NamedTuple):
     data_dir: str
     step: int
     occlusion_threshold: float
-    flow_dir: str  # the data directory of the run's own flow; data_dir where it has none, or it is gone
+
+    @property
+    def flow_dir(self):
+        """The data directory with the flow that tracks are refined by."""
+        return self.data_dir
 
 
 def describe_video(data):
@@ -46,11 +49,6 @@ def model_from(config, video):
 
 def checkpoint_path(run_dir, step):
     return Path(run_dir) / "checkpoints" / f"step_{step:09d}.pt"
-
-
-def flow_dir(run_dir, flow_round):
-    """Where a run keeps the flow of a round (see guidance.py); None for round 0, whose flow is not the run's own."""
-    return Path(run_dir) / f"flow_{flow_round}" if flow_round else None
 
 
 def save(path, state):
@@ -111,9 +109,8 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
         return _load_reference(state, path, data_dir, device)
     model = model_from(state["config"], state["video"]).to(device).eval()
     model.load_state_dict(state["ema"] or state["model"])
-    data_dir, own = data_dir or state["data_dir"], flow_dir(path.parent.parent, state.get("flow_round", 0))
-    return Run(model, state["config"], state["video"], data_dir, state["step"],
-               OCCLUSION_THRESHOLD[state["config"]["rendering"]], str(own if own and own.is_dir() else data_dir))
+    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"],
+               OCCLUSION_THRESHOLD[state["config"]["rendering"]])
 
 
 def _load_reference(state, path, data_dir, device):
@@ -128,5 +125,4 @@ def _load_reference(state, path, data_dir, device):
     video = describe_video(data)
     model = model_from(config, video).to(device).eval()
     model.load_state_dict(convert_reference(state))
-    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD["volume"],
-               str(data_dir))
+    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD["volume"])

@@ -12,7 +12,6 @@ import torch
 import checkpoints
 import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
-from guidance import Rounds
 from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import DataDir
 from loaders.surface_sampler import SurfaceSampler
@@ -62,7 +61,7 @@ def check_same_run(state, config, data):
 
 
 def prepare(arguments, config, data, device):
-    """-> Parts, the flow to train with (Rounds), and the state to resume from (None for a new run)."""
+    """-> Parts, and the state to resume from (None for a new run)."""
     saved = checkpoints.saved_steps(arguments.out_dir)
     if saved and not arguments.resume:
         raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; add --resume or choose another folder")
@@ -74,9 +73,8 @@ def prepare(arguments, config, data, device):
         initial_weights(model, arguments.init_from, device)
     hard = config.sampling == "hard"
     surface = config.rendering == "surface"
-    rounds = Rounds(data, Path(arguments.out_dir), config, state.get("flow_round", 0) if state else 0)
     sampler = (SurfaceSampler if surface else Sampler)(
-        CorrespondencePool(rounds.data, device, config.storage), config.seed, hard, config.count_map,
+        CorrespondencePool(data, device, config.storage), config.seed, hard, config.count_map,
         hard and config.error_map == "online", config.pair_weight, config.swap)
     if surface and state is None and not arguments.init_from:
         edges = edge_weights(sampler.pool, config.depth_cell)
@@ -84,7 +82,7 @@ def prepare(arguments, config, data, device):
     parts = Parts(model, make_optimizer(model, config), sampler, Average(model, config.ema))
     if state is not None:
         parts.restore(state)
-    return parts, rounds, state
+    return parts, state
 
 
 def make_objective(model, sampler, config):
@@ -123,31 +121,23 @@ def train(arguments, config):
     """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
     data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
     seed_everything(config.seed)
-    parts, rounds, state = prepare(arguments, config, data, device)
+    parts, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
     with atomic_path(out_dir / "config.json") as temporary:
         save_config(config, temporary)
     step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
 
     def snapshot():
-        return parts.snapshot(step, clock.elapsed, config, data, rounds.current)
+        return parts.snapshot(step, clock.elapsed, config, data)
 
     curves, good = Curves(out_dir, step, config), snapshot()
     objective, weights_at = make_objective(model, sampler, config)
 
     with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
         while clock.progress(step) < 1 and stop.received is None:
-            if rounds.due(clock.progress(step)):
-                checkpoints.save_state(out_dir, snapshot(), config.keep)
-                if not rounds.advance(parts, step, clock.seconds_left, stop, arguments.quiet):
-                    continue
-                good = snapshot()
-                checkpoints.save_state(out_dir, good, config.keep)
-                rounds.forget_earlier()
-                objective, weights_at = make_objective(model, sampler, config)
             nominal = clock.nominal_step(step)
             if config.error_map == "render" and sampler.hard and step and step % config.error_map_every == 0:
-                sampler.set_error_maps(render_error_maps(model, rounds.data))
+                sampler.set_error_maps(render_error_maps(model, data))
             max_interval = interval(nominal, config.interval_start, config.interval_every, model.num_frames - 1)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
 

@@ -30,11 +30,6 @@ class Clock:
         """Seconds of training, those before a resume included."""
         return time.monotonic() - self.started
 
-    @property
-    def seconds_left(self):
-        """Up to the time limit, or None."""
-        return self.limit - self.elapsed if self.limit else None
-
     def progress(self, step):
         return min(self.elapsed / self.limit if self.limit else step / self.config.num_iters, 1.0)
 
@@ -110,11 +105,11 @@ class Parts(NamedTuple):
         self.average.update(self.model, step)
         return norm
 
-    def snapshot(self, step, elapsed, config, data, flow_round):
+    def snapshot(self, step, elapsed, config, data):
         """A checkpoint's content; copies, so that later steps do not change it."""
         state = {
             "config": vars(config), "video": checkpoints.describe_video(data), "data_dir": str(data.path.resolve()),
-            "flow_round": flow_round, "step": step, "elapsed": elapsed, "model": self.model.state_dict(),
+            "step": step, "elapsed": elapsed, "model": self.model.state_dict(),
             "ema": self.average.state_dict(self.model), "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(), "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,

@@ -61,9 +61,6 @@ OPTIONS = [
         ("fit_schedule", bool, False, None, "stretch the schedules, written for schedule_iters steps, to num_iters"),
         ("schedule_iters", int, 100_000, (1, 10**8), "nominal length of the schedules below, in steps"),
         ("seed", int, 0, (0, 2**31), "random seed; on a CPU the same seed gives the same run to the bit"),
-        ("flow_rounds", int, 0, (0, 20), "R times, at 1/(R+2), 2/(R+2) ... of the run, the flow is estimated again,"
-         " started from the model (into OUT); not where that would take over half of the time left, the first over"
-         " three quarters"),
         ("device", str, "auto", None, "auto, cpu, cuda or cuda:N"),
     ),
     *_group(

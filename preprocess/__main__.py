@@ -79,8 +79,28 @@ def add_flow_options(group):
         "--flow",
         default="auto",
         choices=("auto", "raft", "dis"),
-        help="estimator. auto: RAFT where there are weights and, without a GPU, time for it; else DIS, which is fast "
-        "and needs no weights (default: %(default)s)",
+        help="dis: OpenCV's DIS, walked over the video, which needs no weights; raft: the same with RAFT's flow as a "
+        "candidate; auto: raft where there are weights and, without a GPU, time for it; else dis (default: "
+        "%(default)s)",
+    )
+    group.add_argument(
+        "--flow_files",
+        metavar="DIR",
+        help="flow of another estimator as a further candidate: I_J.flo from frame I to J (00000_00005.flo), of the "
+        "frames' size after --max_side, in any number (default: none)",
+    )
+    group.add_argument(
+        "--no_fusion",
+        action="store_true",
+        help="store the flow of --flow raft, or of --flow_files, as it is, not as a candidate: as the paper does",
+    )
+    group.add_argument(
+        "--passes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="2: estimate the flow again, starting from what the first pass has filtered and chained, in nearly twice "
+        "the time (default: %(default)s)",
     )
     group.add_argument(
         "--raft_weights",
@@ -158,6 +178,7 @@ def add_other_options(group):
 def main(arguments=None):
     args = vars(make_parser().parse_args(arguments))
     args["source"], args["chain"] = args.pop("input"), not args.pop("no_chain")
+    args["fusion"] = not args.pop("no_fusion")
     args["iterations"], args["cycle_threshold"] = args.pop("iters"), args.pop("cycle_th")
     try:
         build(**args)

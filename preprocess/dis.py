@@ -28,7 +28,8 @@ ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and 
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
 SHIFT = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
 ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then averaged over a window
-HINT_LEAD = 1.0  # levels of luminance by which another flow must beat the first hint
+HINT_LEAD = 1.0  # levels of luminance by which another flow must beat the first hint, if hints are trusted
+OWN_LEAD = 0.0  # the same of hints that are not, against the walk's own flow
 COLOUR_WINDOW, BLUR = 3, 0.7  # of colour differences; of the luminance that motions are registered on
 EXACT_PX, EXACT_WINDOW, EXACT_LEAD = 0.7, 15, 0.25  # ordered flow is refined by so little, where errors fall so much
 FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
@@ -37,12 +38,13 @@ FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps =
 class DisFlow:
     """Flow estimator (see preprocess.flow).
 
-    preset: plain DIS, each pair on its own ('fast', 'medium'; no walk). hints(i, j): a list of flows that may be right;
-    adjacent frames start from them.
+    preset: plain DIS, each pair on its own ('fast', 'medium'; no walk). adjacent_hints(i, j): for adjacent frames, a
+    list of flows (H, W, 2) that may be right; of other frames they are given to `flow_from`. They are NaN where nothing
+    is known. trusted: hints lead, and save most of the search; else they have to beat what the walk finds itself.
     """
 
-    def __init__(self, preset=None, finest_scale=0, reason="", hints=None):
-        self.hints = hints or (lambda i, j: [])
+    def __init__(self, preset=None, finest_scale=0, reason="", adjacent_hints=lambda i, j: [], trusted=False):
+        self.adjacent_hints, self.trusted = adjacent_hints, trusted
         fast, medium = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
         self.dis = cv2.DISOpticalFlow_create({None: medium, "medium": medium, "fast": fast}[preset])
         if finest_scale is not None:
@@ -73,8 +75,11 @@ class DisFlow:
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(self.frames[i]))
 
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+    def flow_from(self, i, partners, hints=None):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2).
+
+        hints: dict from a partner to a list of flows (H, W, 2) that may be right; NaN where nothing is known.
+        """
         flows = np.empty((len(partners), *self.size, 2), np.float32)
         if not self.walks:
             for k, j in enumerate(partners):
@@ -83,11 +88,11 @@ class DisFlow:
         for steps in outwards(i, partners):
             reached, state = i, (None, None, None)
             for place, j in steps:
-                state = self.advance(i, reached, j, *state)
+                state = self.advance(i, reached, j, *state, hints=hints.get(j, []) if hints else [])
                 reached, flows[place] = j, state[0]
         return flows
 
-    def advance(self, i, reached, j, flow, seen, motion):
+    def advance(self, i, reached, j, flow, seen, motion, hints):
         """Carry the flow i -> reached on to frame j, and correct it there; nothing is reached yet where it is None.
 
         Returns flow (H, W, 2), seen (H, W): the pixels that look alike in j, and motion (H, W, 2) of the last frame.
@@ -106,7 +111,7 @@ class DisFlow:
             flow = flow + motion
         if abs(j - i) == 1:
             return flow, seen, motion
-        corrected = self.correct(i, j, flow, *self.hints(i, j))
+        corrected = self.correct(i, j, flow, hints)
         alike = self.looks_alike(i, j, corrected)
         return np.where(alike[..., None], corrected, flow), alike, motion
 
@@ -118,29 +123,38 @@ class DisFlow:
 
     def adjacent_flow(self, i, j):
         """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
-        hints = self.hints(i, j)
-        if hints:
-            return self.correct(i, j, *hints)
+        hints = known(self.adjacent_hints(i, j))
+        if hints and self.trusted:
+            return self.correct(i, j, hints[0], hints[1:] or hints)
         first, second = self.images[i], self.images[j]
         second = relit(second, *exposure(np.sort(second, axis=None), np.sort(first, axis=None)))
         shift = SHIFT * max(first.shape)
         shifts = [(x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)]
         starts = [np.full((*first.shape, 2), start, np.float32) for start in shifts]
         flows = [self.reduced(self.search.calc(first, second, start)) for start in starts]
-        return self.order(i, j, self.best(i, j, flows))
+        own = self.best(i, j, flows)
+        return self.order(i, j, self.choose(i, j, [own], hints) if hints else own)
 
-    def correct(self, i, j, start, *hints):
-        """The best, at each pixel, of the start, DIS after warping frame j by it, and the hints; in order.
+    def correct(self, i, j, start, hints=()):
+        """The best, at each pixel, of the start (H, W, 2), DIS after warping frame j by it, and the hints; in order.
 
         Warping undoes rotation and zoom, which DIS' patches cannot follow, but tears at the borders of objects.
         """
         enlarged, first = self.enlarged(start), self.images[i]
         pixels = pixel_grid(first.shape)
         warped = sample(self.images[j], pixels + enlarged)
-        dis = self.refine if hints else self.dis
+        hints = known(hints)
+        dis = self.refine if hints and self.trusted else self.dis
         rest = dis.calc(first, relit(warped, *exposure(warped, first)), np.zeros_like(enlarged))
         corrected = self.reduced(rest + sample(enlarged, pixels + rest))
-        return self.order(i, j, self.best(i, j, [*hints, start, corrected], lead=HINT_LEAD if hints else 0.0))
+        return self.order(i, j, self.choose(i, j, [start, corrected], hints))
+
+    def choose(self, i, j, own, hints):
+        """The best, at each pixel, of the walk's own flows and the hints (the first own flow where one is unknown)."""
+        hints = [np.where(np.isfinite(hint).all(-1, keepdims=True), hint, own[0]) for hint in hints]
+        if self.trusted:
+            return self.best(i, j, [*hints, *own], [0.0] + [HINT_LEAD] * (len(hints) + len(own) - 1))
+        return self.best(i, j, [*own, *hints], [0.0] * len(own) + [OWN_LEAD] * len(hints))
 
     def order(self, i, j, flow):
         """The flow (H, W, 2) put in order by a few affine motions, then refined where little is missing."""
@@ -170,19 +184,19 @@ class DisFlow:
         """The inverse of `enlarged`."""
         return flow if self.factor == 1 else shrink(flow, self.size) / np.float32(self.factor)
 
-    def best(self, i, j, flows, lead=0.0):
+    def best(self, i, j, flows, handicaps=0.0):
         """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best.
 
         Frame j is first brought to frame i's brightness and contrast, as they are where the first flow leads.
-        lead: how much better than the first, in levels of luminance, another one must be.
+        handicaps: levels of luminance that are added to each flow's error.
         """
         first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
         pixels = pixel_grid(first.shape)
         seen = [sample(second, pixels + self.enlarged(flow)) for flow in flows]
         gain, offset = exposure(seen[0], first)
         errors = [np.minimum(np.abs(gain * image + offset - first), LARGEST_ERROR) for image in seen]
-        errors = [shrink(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)), self.size) for error in errors]
-        errors[0] -= lead
+        errors = np.stack([shrink(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)), self.size) for error in errors])
+        errors += np.float32(np.broadcast_to(handicaps, len(flows)))[:, None, None]
         choice = np.argmin(errors, axis=0)[None, ..., None]
         return np.take_along_axis(np.stack(flows), choice, axis=0)[0]
 
@@ -192,6 +206,11 @@ class DisFlow:
         own = features_of_pixels(self.features[i], *self.size)
         alike = cosine(own, features_at(self.features[j], arrived)).view(self.size) > FEATURE_THRESHOLD
         return (alike & inside_image(arrived, *self.size)).numpy()
+
+
+def known(hints):
+    """Those of the flows (H, W, 2) that are known anywhere."""
+    return [hint for hint in hints if np.isfinite(hint).any()]
 
 
 def fill(motion, flow, trusted):

@@ -1,5 +1,8 @@
 """The stages of preprocessing, in order, each resumable: frames and masks -> flow -> filter -> chain -> counts.
 
+With two passes, flow, filter and chain are first done in a data directory inside this one (preprocess/fusion.py), which
+is deleted as soon as the flow of the second pass, estimated from what it stores, is complete.
+
 A stage writes one file per source frame; a file that is there is complete (see loaders.data_dir), so progress is kept
 whatever interrupts it. The manifest records the settings each stage was done with; where they differ from what is asked
 for, that stage and those after it are done again. Direct flow is deleted frame by frame as the chained flow appears.
@@ -17,9 +20,10 @@ import torch
 
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
-from preprocess.features import make_appearance
+from preprocess.features import CensusAppearance, make_appearance
 from preprocess.frames import FrameOptions, open_source
-from preprocess.intake import claimed, copy_frames, prepare_frames
+from preprocess.fusion import FirstPass, FlowFiles, FusedFlow, StoredFlow
+from preprocess.intake import claimed, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
 from preprocess.raft_weights import download_large, load_raft
 from preprocess.report import Progress, changes, gigabytes
@@ -30,49 +34,41 @@ SUSPICIOUS_VALID = 0.1
 
 
 def build(
-    source, data_dir, *, flow="auto", raft_weights=None, iterations=20, max_side=None, fps=None, start=None, end=None,
-    masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD, max_direct=None, appearance="census",
-    dino_weights=None, max_interval=None, keep_direct=False, device="auto", overwrite=False, quiet=False,
+    source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
+    max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
+    max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
+    overwrite=False, quiet=False,
 ):  # fmt: skip
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
-    flow: 'auto', 'raft', 'dis', or an estimator (see preprocess.flow). The other arguments are the options of
-    `python -m preprocess`. An earlier, interrupted call with the same arguments is continued. UserError: anything wrong
-    with the arguments or the input.
+    flow: 'auto', 'raft', 'dis', or an estimator (see preprocess.flow), whose flow is not fused with any other. The
+    other arguments are the options of `python -m preprocess`. An earlier, interrupted call with the same arguments is
+    continued. UserError: anything wrong with the arguments or the input.
     """
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations)
+    check_fusion(flow, flow_files, fusion, passes)
+    files = FlowFiles(flow_files) if flow_files is not None else None
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
     with claimed(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
         data = prepare_frames(path, opened, options, masks, overwrite, bar)
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
-        estimator = choose_estimator(data, flow, raft_weights, iterations, device, sum(map(len, partners)))
+        estimator = make_flow(data, flow, raft_weights, iterations, files, fusion, device, sum(map(len, partners)))
         if max_direct is None:
             max_direct = data.num_frames
         thresholds = {"cycle_threshold": cycle_threshold, "max_direct": max_direct}
-        do_stages(data, estimator, descriptor, device, partners, rule, thresholds, chain, keep_direct, bar)
+        do_stages(data, estimator, passes, descriptor, device, partners, rule, thresholds, chain, keep_direct, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
 
 
-def build_again(stored, data_dir, estimator, device, quiet=False):
-    """A data directory of the video, pairs and thresholds of `stored`, with another estimator's flow -> DataDir.
-
-    An earlier, interrupted call with an estimator of the same description is continued.
-    """
-    bar, appearance, settings = Progress(quiet), make_appearance("census", device), stored.manifest["settings"]
-    with claimed(data_dir) as path:
-        data = copy_frames(stored, path)
-        thresholds = {name: settings["filter"][name] for name in ("cycle_threshold", "max_direct")}
-        partners, rule, chain = stored.manifest["partners"], settings["flow"]["pairs"], settings["chain"]["chain"]
-        do_stages(data, estimator, appearance, device, partners, rule, thresholds, chain, False, bar)
-    return DataDir.open(path)
-
-
-def do_stages(data, estimator, appearance, device, partners, rule, thresholds, chain, keep_direct, bar):
+def do_stages(data, estimator, passes, appearance, device, partners, rule, thresholds, chain, keep_direct, bar):
     """Record the settings of all stages after the frames, discard what was done with others, and do what is left."""
+    first = estimator
+    if passes > 1:
+        estimator = FusedFlow([StoredFlow(data, first.description)], trusted=True)
     discard_stale(data, {
         "flow": {**estimator.description, "pairs": rule},
         "filter": {**thresholds, "appearance": appearance.description},
@@ -81,7 +77,20 @@ def do_stages(data, estimator, appearance, device, partners, rule, thresholds, c
     }, bar)  # fmt: skip
     data.manifest.update(partners=partners, chained=bool(chain))
     data.save_manifest()
-    run_stages(data, estimator, appearance, device, tuple(thresholds.values()), keep_direct, bar)
+    todo = unfinished_frames(data, data.chained, keep_direct)
+    check_free_disk(data, todo, keep_direct, passes)
+    if passes > 1 and todo["flow"]:
+        do_first_pass(data, first, device, partners, rule, bar)
+    run_stages(data, todo, estimator, appearance, device, tuple(thresholds.values()), keep_direct, bar)
+
+
+def do_first_pass(data, estimator, device, partners, rule, bar):
+    """Do what is left of the first pass: filtered as by default, whatever is asked of the second, and chained."""
+    bar.write("first pass:")
+    thresholds = {"cycle_threshold": filtering.CYCLE_THRESHOLD, "max_direct": data.num_frames}
+    appearance = CensusAppearance(device)
+    do_stages(FirstPass.of(data), estimator, 1, appearance, device, partners, rule, thresholds, True, False, bar)
+    bar.write("second pass:")
 
 
 def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations):
@@ -99,26 +108,57 @@ def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct,
         raise UserError(f"--iters {iterations}: expected at least 1")
 
 
+def check_fusion(flow, flow_files, fusion, passes):
+    """UserError for passes and fusion that cannot act on the flow that is asked for."""
+    if passes not in (1, 2):
+        raise UserError(f"--passes {passes}: expected 1 or 2")
+    if fusion or not isinstance(flow, str):
+        return
+    named = [f"--flow {flow}"] if flow != "auto" else []
+    named += ["--flow_files"] if flow_files is not None else []
+    if named not in (["--flow raft"], ["--flow_files"]):
+        got = " and ".join(named) or "neither"
+        raise UserError(f"--no_fusion: keeps flow as it is: expected one of --flow raft and --flow_files, got {got}")
+    if passes > 1:
+        raise UserError(f"--no_fusion: expected --passes 1, got {passes}: a second pass does not keep flow as it is")
+
+
 # What is to be done
 
 
-def choose_estimator(data, flow, raft_weights, iterations, device, num_pairs):
-    """The flow estimator. A continued `auto` does not measure and choose anew: it might change its mind half-way."""
+def make_flow(data, flow, raft_weights, iterations, files, fusion, device, num_pairs):
+    """The flow estimator of the first or only pass: of what `flow` names and of flow files, as candidates of the walk.
+
+    fusion False: one of them as it is.
+    """
     if not isinstance(flow, str):
         return flow
+    if files is not None and not fusion:
+        return files
+    estimator = choose_estimator(data, flow, raft_weights, iterations, device, num_pairs)
+    sources = [estimator] if estimator.description["method"] != "dis" else []
+    sources += [files] if files is not None else []
+    if not sources or not fusion:
+        return estimator
+    print(f"flow: walked DIS with {' and '.join(source.reason for source in sources)} as candidates")
+    return FusedFlow(sources, estimator.reason)
+
+
+def choose_estimator(data, flow, raft_weights, iterations, device, num_pairs):
+    """What `flow` names. A continued `auto` does not measure and choose anew: it might change its mind half-way."""
     from preprocess.flow import DisFlow, describe, make_estimator  # not above: `python -m preprocess.flow` runs it
 
     requested = {"flow": flow, "raft_weights": raft_weights and str(raft_weights), "iterations": iterations}
-    earlier = data.manifest["settings"].get("flow") if data.manifest.get("requested_flow") == requested else None
-    data.manifest["requested_flow"] = requested
-    image_size = (data.height, data.width)
-    if flow == "auto" and earlier and earlier["method"] == "dis":
+    earlier = data.manifest.get("requested_flow", {})
+    chosen = earlier.get("chosen") if earlier == {**requested, "chosen": earlier.get("chosen")} else None
+    if flow == "auto" and chosen == "dis":
         estimator = DisFlow(reason="as chosen before")
         print(f"flow: {describe(estimator)} ({estimator.reason})")
-        return estimator
-    if flow == "auto" and earlier:
-        image_size = None  # do not measure whether RAFT is fast enough
-    return make_estimator(flow, raft_weights, iterations, str(device), image_size, num_pairs)
+    else:  # again, where it was chosen before, without measuring whether RAFT is fast enough
+        image_size = None if flow == "auto" and chosen else (data.height, data.width)
+        estimator = make_estimator(flow, raft_weights, iterations, str(device), image_size, num_pairs)
+    data.manifest["requested_flow"] = {**requested, "chosen": estimator.description["method"]}
+    return estimator
 
 
 def discard_stale(data, settings, bar):
@@ -158,12 +198,14 @@ def unfinished_frames(data, chained, keep_direct):
     return {"flow": flow, "filter": filtered, "chain": chain}
 
 
-def check_free_disk(data, todo, keep_direct):
-    """UserError when the files still to be written will not fit on the disk."""
+def check_free_disk(data, todo, keep_direct, passes):
+    """UserError when the files still to be written will not fit on the disk, those of a first pass included."""
     pixels, all_pairs = data.height * data.width, sum(map(len, data.manifest["partners"]))
     pairs = {stage: sum(len(data.partners(i)) for i in frames) for stage, frames in todo.items()}
     chained = pairs["chain"] if keep_direct else min(pairs["chain"], max(map(len, data.manifest["partners"])))
-    needed = pixels * (4 * (pairs["flow"] + chained) + (pairs["filter"] + pairs["chain"]) / 4 + 2 * data.num_frames)
+    first = all_pairs if passes > 1 and todo["flow"] else 0
+    masks, counts = (pairs["filter"] + pairs["chain"]) / 4, 2 * data.num_frames
+    needed = pixels * (4 * (first + pairs["flow"] + chained) + masks + counts)
     free = shutil.disk_usage(data.path).free
     if needed > free:
         raise UserError(
@@ -175,15 +217,14 @@ def check_free_disk(data, todo, keep_direct):
 # The stages
 
 
-def run_stages(data, estimator, appearance, device, thresholds, keep_direct, bar):
-    """Do what is left of every stage, and clean up."""
+def run_stages(data, todo, estimator, appearance, device, thresholds, keep_direct, bar):
+    """Do what is left of every stage, `todo` as unfinished_frames says, and clean up."""
     chained = data.chained
-    todo = unfinished_frames(data, chained, keep_direct)
-    check_free_disk(data, todo, keep_direct)
     if todo["flow"] and "flow" in data.manifest["finished"]:
         bar.write("flow: done again, as the direct flow was deleted after chaining (--keep_direct would keep it)")
     reader = Reader(data, appearance, device)
     estimate_flow(data, estimator, reader, todo["flow"], device, bar)
+    data.remove(FirstPass.FOLDER)
     filter_flow(data, reader, todo["filter"], *thresholds, bar)
     if chained:
         chain_flow(data, reader, todo["chain"], keep_direct, bar)

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -127,18 +126,3 @@ def refresh_masks(data, masks, options, bar):
 def masks_fingerprint(masks):
     """Identifies the content of a folder of masks; None without one."""
     return files_fingerprint(list_images(masks)) if masks is not None and Path(masks).is_dir() else masks and str(masks)
-
-
-def copy_frames(stored, path):
-    """The data directory at `path`, with the frames and masks of the data directory `stored` if it is a new one."""
-    data = open_existing(path, overwrite=False)
-    if data is None or "frames" not in data.manifest["finished"]:
-        with contextlib.ExitStack() as stack:
-            for folder in ("color", "masks"):
-                if (stored.path / folder).is_dir():
-                    shutil.copytree(stored.path / folder, stack.enter_context(staged_folder(path / folder)),
-                                    dirs_exist_ok=True)  # fmt: skip
-            data = DataDir.create(path, stored.manifest["video"])
-        data.manifest["finished"] = ["frames"]
-        data.save_manifest()
-    return data

@@ -15,7 +15,7 @@ from preprocess import filter as filtering
 from preprocess.features import BoundedCache, halved
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
-    "flow": ("flow",),
+    "flow": ("first_pass", "flow"),
     "filter": ("valid_direct",),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),

@@ -22,7 +22,7 @@ from util import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--config", str(ROOT / "configs/cpu.txt"), "--coupling_width", "16", "--field_width", "16",
-        "--num_samples", "6", "--num_pairs", "8", "--num_points", "16", "--flow_rounds", "0", "--quiet"]
+        "--num_samples", "6", "--num_pairs", "8", "--num_points", "16", "--quiet"]
 RENDERING = {"surface": ["--rendering", "surface"],  # and the mapping in grids, of cpu.txt
              "volume": ["--rendering", "volume", "--mapping", "invertible", "--coupling_hidden", "1",
                         "--zero_init", "true", "--affine", "false", "--lr_code", "3e-3"]}

@@ -1,0 +1,137 @@
+"""Flow of any estimators, as candidates of one walk over the video.
+
+What sees two frames alone (RAFT, or whatever wrote flow files) is right in some places where walked DIS is lost, and
+lost in many where it is right. So none of it is stored as it is: the walk chooses, at each pixel, what explains the
+frames best, its own flow or a candidate's (preprocess/dis.py). The flow that a first pass over the video has filtered
+and chained is a candidate as well: of a second pass.
+
+Conventions: as in preprocess.flow; flow of a candidate is NaN where it is not known.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from loaders.data_dir import DataDir
+from loaders.flow_files import UNKNOWN, read_flo
+from preprocess.dis import DisFlow
+from preprocess.features import CACHE_BYTES, BoundedCache
+from util import UserError
+
+
+class FusedFlow:
+    """Flow estimator (see preprocess.flow): walked DIS with the flow of others as candidates.
+
+    sources: flow estimators themselves, whose flow may be NaN. trusted: their flow leads, as DisFlow says.
+    """
+
+    def __init__(self, sources, reason="", trusted=False):
+        self.sources, self.reason = list(sources), reason
+        self.walk = DisFlow(adjacent_hints=self.adjacent_hints, trusted=trusted)
+        self.description = {"method": "fused", "walk": self.walk.description, "trusted": trusted,
+                            "candidates": [source.description for source in self.sources]}
+
+    def load_frames(self, frames):
+        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
+        for estimator in (*self.sources, self.walk):
+            estimator.load_frames(frames)
+
+    def flow_from(self, i, partners):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+        flows = [source.flow_from(i, partners) for source in self.sources]
+        return self.walk.flow_from(i, partners, dict(zip(partners, zip(*flows))))
+
+    def adjacent_hints(self, i, j):
+        """The candidates (H, W, 2) between adjacent frames on the way; the walk keeps what it makes of them."""
+        return [source.flow_from(i, [j])[0] for source in self.sources]
+
+
+class FlowFiles:
+    """Flow estimator: .flo files of a folder, I_J.flo for the flow from frame I to J of the data directory.
+
+    NaN for pairs without a file, and where a file says that the flow is unknown. UserError: no such folder, no such
+    file in it, or (when it is read) a damaged file or one of another size than the frames.
+    """
+
+    reason = "the flow files given"
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UserError(f"--flow_files {folder}: no such folder")
+        self.files = {pair: path for path in sorted(self.folder.glob("*.flo")) if (pair := frames_of(path))}
+        if not self.files:
+            raise UserError(f"--flow_files {folder}: no flow there; expected files such as 00000_00005.flo")
+        self.description = {"method": "files", "count": len(self.files), "sha256": fingerprint(self.files.values())}
+
+    def load_frames(self, frames):
+        """Take the size of the frames."""
+        self.size = frames[0].shape[:2]
+        if not any(max(pair) < len(frames) for pair in self.files):
+            raise UserError(f"--flow_files {self.folder}: no file for any of the frames 0 to {len(frames) - 1}")
+
+    def flow_from(self, i, partners):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), NaN where it is unknown."""
+        return np.stack([self.flow(i, j) for j in partners]) if partners else np.empty((0, *self.size, 2), np.float32)
+
+    def flow(self, i, j):
+        """(H, W, 2), NaN where it is unknown."""
+        if (i, j) not in self.files:
+            return np.full((*self.size, 2), np.nan, np.float32)
+        flow = read_flo(self.files[i, j])
+        if flow.shape[:2] != self.size:
+            got, expected = ("{1}x{0}".format(*size) for size in (flow.shape, self.size))
+            raise UserError(f"{self.files[i, j]}: flow of {got} pixels; expected {expected}, as the frames are")
+        known = (np.abs(flow) < UNKNOWN).all(-1, keepdims=True)  # not true for NaN
+        return np.where(known, flow, np.float32(np.nan))
+
+
+def frames_of(path):
+    """(I, J) of a file name I_J.flo, or None."""
+    first, _, second = path.stem.partition("_")
+    return (int(first), int(second)) if first.isdecimal() and second.isdecimal() else None
+
+
+def fingerprint(paths):
+    """sha256 over names, sizes and times of files: they may be many gigabytes."""
+    states = [(path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
+class FirstPass(DataDir):
+    """What a first pass has done so far: a data directory inside another one, whose frames it shares."""
+
+    FOLDER = "first_pass"
+
+    @classmethod
+    def of(cls, data):
+        """That of a data directory; made where there is none."""
+        path = data.path / cls.FOLDER
+        if (path / "manifest.json").exists():
+            return cls.open(path, unfinished=True)
+        path.mkdir(exist_ok=True)
+        first = cls.create(path, data.manifest["video"])
+        first.manifest["finished"] = ["frames"]
+        return first
+
+    def frame(self, i):
+        """uint8 (H, W, 3) RGB."""
+        return DataDir(self.path.parent, self.manifest).frame(i)
+
+
+class StoredFlow:
+    """Flow estimator: what the first pass of the data directory `data`, by the estimator described, has stored."""
+
+    def __init__(self, data, description):
+        self.data, self.description = data, {"method": "first pass", "by": description}
+
+    def load_frames(self, frames):
+        """Take the size of the frames, and open what is stored. UserError when it is not finished."""
+        first = FirstPass.open(self.data.path / FirstPass.FOLDER)
+        self.pairs = BoundedCache(lambda pair: first.flow(*pair), CACHE_BYTES // 4)  # adjacent ones come again
+        self.size = frames[0].shape[:2]
+
+    def flow_from(self, i, partners):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+        return np.stack([self.pairs[i, j] for j in partners]) if partners else np.empty((0, *self.size, 2), np.float32)
