@@ -65,7 +65,7 @@ def measure(options):
             for variant in options.variants:
                 name = f"ablation {variant}, {Path(options.preset).stem} {options.minutes:g} min"
                 method = Method(name, options.preset, options.minutes, VARIANTS[variant])
-                figures = fit(options.work, video, options.flow, data, method)
+                figures = fit(options.work, video, options.flow, data, method)["both"]
                 groups[variant,].append(figures)
                 say((video.name, options.flow, variant, figures))
     return {(variant,): groups[variant,] for variant in options.variants}

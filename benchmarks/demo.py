@@ -62,7 +62,8 @@ def main(argv=None):
     run("track.py", "--run", runs, "--queries", "grid:8@0", "--out", tracks)
     if not arguments.video:
         run("evaluate.py", "--ground_truth", out / "clip" / "ground_truth.npz", "--run", runs,
-            "--baselines", "flow,direct,chained,mft,static", "--data_dir", data, "--out", out / "scores.md")
+            "--rows", "model,both", "--baselines", "flow,direct,chained,mft,static", "--data_dir", data,
+            "--out", out / "scores.md")
     run("viz.py", "--run", runs, "--out", videos, "--scale", 1 if arguments.video else 3)
     print(f"\ndone in {(time.monotonic() - start) / 60:.1f} minutes. Look at the videos in {videos}; tracks: {tracks}")
 

@@ -1,4 +1,4 @@
-"""Where a method's errors lie: python -m benchmarks.error_maps --method "cpu 4 min" --flow gt
+"""Where a method's errors lie: python -m benchmarks.error_maps --method "both cpu 4 min" --flow gt
 
 Reads what benchmarks.quality left in its work folder. Prints, for every possible cause, the share of the truly visible
 points that it touches, their error rate against that of all other points, and the share of all errors that it touches;
@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.scenes import make_scene
+from benchmarks.experiments import named_scene
 from evaluation import report
 from evaluation.ground_truth import read_npz
 from evaluation.metrics import evaluated, share
@@ -31,7 +31,7 @@ FLAT = 6.0  # grey levels: standard deviation in a 7 x 7 window below which ther
 def scene_of(truth):
     """The scene that a truth named KIND-SEED was made from."""
     kind, seed = truth.name.rsplit("-", 1)
-    return make_scene(kind, int(seed), truth.num_frames, *truth.video_size)
+    return named_scene(kind, int(seed), truth.num_frames, *truth.video_size)
 
 
 def causes_of(scene, truth):
@@ -135,11 +135,19 @@ def error_picture(scene, run, source=0):
     return np.concatenate(rows)
 
 
+def run_name(method):
+    """The name of the run behind a row of the table. UserError for rows of flow alone, which have none."""
+    row, _, name = method.partition(" ")
+    if row not in ("model", "both") or not name:
+        raise UserError(f"--images draws a model's dense flow: --method 'model ...' or 'both ...', not {method!r}")
+    return name
+
+
 def parse_arguments(arguments):
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m benchmarks.error_maps", description=__doc__, formatter_class=style)
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), help="work folder of benchmarks.quality")
-    parser.add_argument("--method", required=True, help="as in the table of benchmarks.quality")
+    parser.add_argument("--method", required=True, help="a row of benchmarks.quality: flow, 'model ...', 'both ...'")
     parser.add_argument("--flow", default="gt", help="the method's input flow (default: gt)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="picture of each scene's dense error: frame, "
                         "predicted flow, true flow, error (black 0, bright 8 px and more; hidden points darker)")
@@ -159,7 +167,7 @@ def main(arguments=None):
         scene = scene_of(truth)
         cases.append((*count_errors(truth, TracksFile(file).predict(truth)), causes_of(scene, truth)))
         if options.images:
-            run = RunTracks(options.work / "runs" / options.method / options.flow / file.stem).run
+            run = RunTracks(options.work / "runs" / run_name(options.method) / options.flow / file.stem).run
             write_image(options.images / f"{file.stem}.png", error_picture(scene, run))
     if not cases:
         raise UserError(f"{folder}: no tracks of scenes; run benchmarks.quality first, see --method")

@@ -3,10 +3,13 @@
 Everything is kept in a work folder, so that an interrupted benchmark goes on and a larger one reuses a smaller one:
     scenes/<video>/ground_truth.npz, masks/   truth of the synthetic scenes (also for evaluate.py --ground_truth)
     data/<flow>/<video>/                      data directories; <flow>-all: all pairs of a long video, for direct
+    data/<flow>/<video>.json                  what making it took: seconds, threads
     runs/<method>/<flow>/<video>/             training runs; figures.json when scored
-    tracks/<flow>-<method>/<video>.npz        tracks of the scenes (also for evaluate.py --tracks)
+    tracks/<flow>-<row>/<video>.npz           tracks of the scenes (also for evaluate.py --tracks); <row> is flow, or
+                                              'model <method>', 'both <method>'
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import checkpoints
 from benchmarks.scenes import Scene, SceneFlow, make_scene
@@ -24,7 +28,7 @@ from evaluation.ground_truth import read_truths
 from evaluation.metrics import mean_metrics
 from evaluation.predictions import RunTracks, from_tracks, open_baseline
 from evaluation.scoring import score
-from loaders.data_dir import write_image
+from loaders.data_dir import DataDir, write_image
 from outputs.tracks_file import write_tracks
 from preprocess import build
 from preprocess.pairs import ALL_PAIRS_UP_TO
@@ -59,9 +63,18 @@ class Method:
     seed: int = 0
 
 
+def named_scene(kind, seed, num_frames, height, width):
+    """The scene of a kind: a layered one, or one of bodies in space for kinds that begin with '3d-'."""
+    if kind.startswith("3d-"):
+        from benchmarks.scenes3d import make_scene3d
+
+        return make_scene3d(kind, seed, num_frames, height, width)
+    return make_scene(kind, seed, num_frames, height, width)
+
+
 def scene_video(work, kind, seed, num_frames, height, width, num_points=256):
     """A synthetic scene; its truth is written to the work folder first."""
-    scene = make_scene(kind, seed, num_frames, height, width)
+    scene = named_scene(kind, seed, num_frames, height, width)
     folder = Path(work) / "scenes" / scene.name
     if not (folder / "ground_truth.npz").exists():
         for index in range(num_frames):
@@ -106,7 +119,41 @@ def prepare(work, video, flow, all_pairs=False):
         options |= {"max_interval": video.truths[0].num_frames, "chain": False}
         name = f"{flow}-all"
     folder = Path(work) / "data" / name / video.name
-    return build(video.source, folder, max_side=video.max_side, keep_direct=True, quiet=True, **options)
+    with timed(folder):
+        return build(video.source, folder, max_side=video.max_side, keep_direct=True, quiet=True, **options)
+
+
+@contextlib.contextmanager
+def timed(folder):
+    """Add what is done inside to the seconds of making a data directory; nothing once it is complete."""
+    try:
+        DataDir.open(folder)
+    except UserError:
+        complete = False
+    else:
+        complete = True
+    file, began = cost_file(folder), time.monotonic()
+    try:
+        yield
+    finally:
+        if not complete:
+            before = json.loads(file.read_text(encoding="utf-8"))["seconds"] if file.exists() else 0
+            cost = {"seconds": before + time.monotonic() - began, "threads": torch.get_num_threads()}
+            with atomic_path(file) as temporary:
+                temporary.write_text(json.dumps(cost), encoding="utf-8")
+
+
+def cost_file(folder):
+    return Path(folder).with_name(f"{Path(folder).name}.json")
+
+
+def preprocessing_cost(data):
+    """dict(minutes, threads) of making a data directory; empty where nobody took the time."""
+    file = cost_file(data.path)
+    if not file.exists():
+        return {}
+    cost = json.loads(file.read_text(encoding="utf-8"))
+    return {"minutes": cost["seconds"] / 60, "threads": cost["threads"]}
 
 
 def train(data_dir, run_dir, method, save_every=None):
@@ -137,14 +184,25 @@ def merged(parts):
     return {name: value for part in parts for name, value in part.items()}
 
 
-def score_baseline(video, kind, data):
-    """Figures of a baseline on a data directory."""
-    predictor = open_baseline(kind, data.path)
-    return merged(score(truth, predictor.predict(truth)) for truth in video.truths)
+def score_baseline(video, kind, data, tracks_path=None):
+    """Figures of a baseline on a data directory, and what its flow cost; tracks of `flow` are kept in tracks_path."""
+    predictor, figures = open_baseline(kind, data.path), []
+    for truth in video.truths:
+        if kind == "flow":
+            tracks = predictor.track(truth)
+            if tracks_path and truth.mask_images is None:
+                write_tracks(tracks_path, tracks)
+            figures.append(score(truth, from_tracks(tracks)))
+        else:
+            figures.append(score(truth, predictor.predict(truth)))
+    return merged(figures) | ({} if kind == "static" else preprocessing_cost(data))
 
 
-def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_only=False, refine="auto"):
-    """Figures of a run, or of one of its checkpoints; the points' tracks are kept in tracks_path."""
+def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_only=False, refine="on"):
+    """Figures of a run, or of one of its checkpoints; the points' tracks are kept in tracks_path.
+
+    refine: 'on' (model and flow) or 'off' (the model alone).
+    """
     predictor = RunTracks(run_dir, data.path, checkpoint=checkpoint, refine=refine)
     figures = []
     for truth in video.truths:
@@ -158,27 +216,34 @@ def score_run(video, run_dir, data, tracks_path=None, checkpoint=None, points_on
 
 
 def fit(work, video, flow, data, method, curve=False):
-    """Train and score one video (or read what an earlier call found) -> figures, with minutes, memory and curve.
+    """Train and score one video (or read what an earlier call found) -> {both: figures, model: figures}.
 
-    Figures called '... alone' are the model's without refinement of its tracks by flow.
-    curve: also AJ of intermediate checkpoints, as [[minutes, AJ], ...].
+    both: tracks of the model refined by flow; model: as they are. Each with minutes of preprocessing and training,
+    threads and memory. curve: also AJ of both at intermediate checkpoints, as [[minutes of training, AJ], ...].
     """
     run_dir = Path(work) / "runs" / method.name / flow / video.name
     file = run_dir / "figures.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
     cost = train(data.path, run_dir, method, save_every=50 if curve else None)
-    tracks_path = Path(work) / "tracks" / f"{flow}-{method.name}" / f"{video.name}.npz"
-    figures = score_run(video, run_dir, data, tracks_path) | cost
-    alone = score_run(video, run_dir, data, points_only=True, refine="off")
-    figures |= {f"{name} alone": alone[name] for name in ("AJ", "delta_avg", "OA") if name in alone}
+    before = preprocessing_cost(data)
+    cost |= {"minutes": cost["minutes"] + before.get("minutes", 0), "threads": torch.get_num_threads()}
+    rows = {}
+    for row, refine in (("both", "on"), ("model", "off")):
+        tracks_path = tracks_file(work, flow, f"{row} {method.name}", video)
+        rows[row] = score_run(video, run_dir, data, tracks_path, refine=refine) | cost
     if curve:
-        figures["curve"] = learning_curve(video, run_dir, data)
+        rows["both"]["curve"] = learning_curve(video, run_dir, data)
     with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps(figures), encoding="utf-8")
+        temporary.write_text(json.dumps(rows), encoding="utf-8")
     for path in checkpoints.saved_steps(run_dir)[:-1]:
         path.unlink()
-    return figures
+    return rows
+
+
+def tracks_file(work, flow, row, video):
+    """Where the tracks of a row are kept."""
+    return Path(work) / "tracks" / f"{flow}-{row}" / f"{video.name}.npz"
 
 
 def learning_curve(video, run_dir, data, points=6):
@@ -207,6 +272,6 @@ def mean_table(header, groups, columns):
 def format_figure(name, value):
     if value is None:
         return ""
-    if name == "memory":
+    if name in ("memory", "threads"):
         return f"{value:.0f}"
     return report.format_value(name, value)

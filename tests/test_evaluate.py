@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import evaluate
-from benchmarks import error_maps, quality
+from benchmarks import error_maps, experiments, quality
 from benchmarks.scenes import SceneFlow, make_scene, write_mp4
 from evaluation import pipeline, tapvid
 from evaluation.badja import read_badja
@@ -608,8 +609,44 @@ def test_seeds_of_training_are_rows_of_their_own_and_their_deviation_is_a_sample
     options = quality.parse_arguments(["--train_seeds", "0", "4"])
     assert [(method.name, method.seed) for method in quality.make_methods(options)] == [
         ("default 5 min", 0), ("default 5 min seed 4", 4)]  # fmt: skip
-    rows = [("fast-0", "dis", "default 5 min", {"AJ": 60.0}), ("fast-0", "dis", "default 5 min seed 4", {"AJ": 62.0}),
+    rows = [("fast-0", "dis", "both default 5 min", {"AJ": 60.0}),
+            ("fast-0", "dis", "both default 5 min seed 4", {"AJ": 62.0}),
             ("fast-0", "dis", "direct", {"AJ": 50.0})]  # fmt: skip
     *_, row = quality.deviation_table(rows).splitlines()
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
-        "fast-0", "dis", "default 5 min", "2", "61.00 ± 1.41"]  # fmt: skip
+        "fast-0", "dis", "both default 5 min", "2", "61.00 ± 1.41"]  # fmt: skip
+
+
+def test_benchmark_scores_flow_and_keeps_its_cost_and_tracks(tmp_path, monkeypatch):
+    video = experiments.scene_video(tmp_path, "occlusion", 0, 5, 32, 40, num_points=20)
+    data = experiments.prepare(tmp_path, video, "gt")
+    cost = experiments.preprocessing_cost(data)
+    assert cost["minutes"] > 0 and cost["threads"] == torch.get_num_threads()
+    experiments.prepare(tmp_path, video, "gt")
+    assert experiments.preprocessing_cost(data) == cost  # it was there already
+    options = quality.parse_arguments(["--work", str(tmp_path), "--no_real"])
+    rows = dict(quality.baseline_rows(options, video, "gt", data))
+    assert list(rows) == ["flow", "direct", "chained", "mft", "static"]
+    assert rows["flow"]["AJ"] > rows["static"]["AJ"] and rows["flow"]["minutes"] == cost["minutes"]
+    assert "minutes" not in rows["static"] and "J" in rows["flow"]
+    error_maps.main(["--work", str(tmp_path), "--method", "flow"])
+
+    monkeypatch.setattr(experiments, "train", lambda *args, **kwargs: {"minutes": 2.0, "memory": 100.0})
+    monkeypatch.setattr(experiments, "score_run", lambda *args, refine: {"AJ": {"on": 70.0, "off": 60.0}[refine]})
+    found = experiments.fit(tmp_path, video, "gt", data, experiments.Method("cpu 2 min", "configs/cpu.txt", 2))
+    assert (found["both"]["AJ"], found["model"]["AJ"]) == (70, 60)
+    assert found["both"]["minutes"] == pytest.approx(2 + cost["minutes"])
+
+
+def test_kinds_in_space_come_from_their_own_module(tmp_path, monkeypatch):
+    calls = []
+    module = SimpleNamespace(make_scene3d=lambda *args: calls.append(args) or make_scene("slow", 0, *args[2:]))
+    monkeypatch.setitem(sys.modules, "benchmarks.scenes3d", module)
+    experiments.scene_video(tmp_path, "3d-room", 2, 3, 24, 32, num_points=5)
+    assert calls == [("3d-room", 2, 3, 24, 32)]
+    with pytest.raises(SystemExit):
+        quality.main(["--scenes", "space"])
+    assert quality.parse_arguments(["--scenes", "fast", "3d-room"]).scenes == ["fast", "3d-room"]
+    assert error_maps.run_name("both cpu 4 min") == "cpu 4 min"
+    with pytest.raises(UserError, match="draws a model's"):
+        error_maps.run_name("flow")
