@@ -67,9 +67,12 @@ def chain_step(flow, mask, adjacent, direct, image_1, image_2, features_1, featu
     return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, features_1, features_2)
 
 
-def chain_frame(i, partners, read_flow, read_masks, images, features):
+def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_to=0):
     """Driver: chained flow and masks of frame i's pairs; yields (j, flow (H, W, 2), cycle (H, W), occluded (H, W)).
 
+    direct_up_to: frames apart up to which the flow is the direct one where neither mask trusts it. Walked flow carries
+    what is hidden on with the rest of its surface, where a chain that was lost follows something else. 0: as the
+    reference has it.
     read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs, among them all
     adjacent ones; images[i] -> (H, W, 3) float tensor in [0, 1]; features[i] -> (h, w, C). Frames on the way that are
     not partners only carry the flow on.
@@ -86,4 +89,5 @@ def chain_frame(i, partners, read_flow, read_masks, images, features):
             direct = (read_flow(i, j), *read_masks(i, j)) if j in reached else None
             flow, mask = chain_step(flow, mask, adjacent, direct, images[i], images[j], features_1, features[j])
             if direct is not None:
-                yield j, flow, mask, direct[2]
+                keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
+                yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]

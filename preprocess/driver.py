@@ -31,6 +31,7 @@ from preprocess.stages import FOLDERS, Reader, chain_flow, count_valid, estimate
 from util import UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
+AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 
 
 def build(
@@ -72,7 +73,7 @@ def do_stages(data, estimator, passes, appearance, device, partners, rule, thres
     discard_stale(data, {
         "flow": {**estimator.description, "pairs": rule},
         "filter": {**thresholds, "appearance": appearance.description},
-        "chain": {"chain": chain},
+        "chain": {"chain": chain, "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct"},
         "counts": {},
     }, bar)  # fmt: skip
     data.manifest.update(partners=partners, chained=bool(chain))

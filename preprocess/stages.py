@@ -118,13 +118,15 @@ def filter_flow(data, reader, todo, cycle_threshold, max_direct, bar):
 
 def chain_flow(data, reader, todo, keep_direct, bar):
     """Chained flow and masks; each source frame's direct flow is deleted once its chained flow is there."""
-    height, width = data.height, data.width
+    height, width, settings = data.height, data.width, data.manifest["settings"]
+    direct_up_to = settings["filter"]["max_direct"] if settings["chain"]["untrusted"] == "direct" else 0
     with bar.pairs("chain", data, todo) as advance:
         for i in todo:
             partners = data.partners(i)
             flows = np.empty((len(partners), height, width, 2), np.int16)
             bits = np.empty((len(partners), 2, -(-height * width // 8)), np.uint8)
-            walk = chaining.chain_frame(i, partners, reader.flow, reader.masks, reader.images, reader.features)
+            walk = chaining.chain_frame(i, partners, reader.flow, reader.masks, reader.images, reader.features,
+                                        direct_up_to)
             for j, flow, cycle, occluded in walk:
                 flows[partners.index(j)] = encode_flow(flow.cpu().numpy(), data.flow_step)
                 bits[partners.index(j)] = pack_mask(torch.stack([cycle, occluded]).cpu().numpy())

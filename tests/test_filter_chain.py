@@ -149,8 +149,8 @@ class Clip:
         arrives = (x + self.step * (j - i) >= 0) & (x + self.step * (j - i) <= self.size[1] - 1)
         return self.masks.get((i, j), (arrives if abs(i - j) == 1 else nothing, nothing))
 
-    def chain(self, i, partners):
-        walk = chain_frame(i, partners, self.flow, self.read_masks, self.images, self.features)
+    def chain(self, i, partners, direct_up_to=0):
+        walk = chain_frame(i, partners, self.flow, self.read_masks, self.images, self.features, direct_up_to)
         return {j: (flow, cycle, occluded) for j, flow, cycle, occluded in walk}
 
 
@@ -197,6 +197,17 @@ def test_direct_occlusion_ends_a_chain_but_keeps_the_direct_flow():
     assert occluded[4, 9]
     assert flow[4, 9].tolist() == [99.0, 0.0]
     assert not chained[3][1][4, 9]
+
+
+def test_untrusted_pixels_get_the_direct_flow_up_to_so_many_frames():
+    clip = Clip()
+    clip.images[2, 3, 10] = 1 - clip.images[2, 3, 10].round()  # seen from x = 6 in frame 0: not trusted from there on
+    lost, kept = clip.chain(0, [1, 2, 3], direct_up_to=2), clip.chain(0, [1, 2, 3])
+    assert lost[2][0][3, 6].tolist() == [99.0, 0.0] and kept[2][0][3, 6].tolist() == [4.0, 0.0]
+    assert lost[3][0][3, 6].tolist() == [6.0, 0.0]  # too far apart
+    trusted = lost[2][1]
+    assert trusted.any() and torch.equal(lost[2][0][trusted], kept[2][0][trusted])
+    assert all(torch.equal(lost[j][1], kept[j][1]) for j in (1, 2, 3))
 
 
 def test_only_the_pixels_asked_for_are_compared():
