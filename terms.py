@@ -60,7 +60,7 @@ def ray_statistics(batch, weights, error):
 
 
 def surface_terms(model, batch, sampler, edges, robust_px):
-    """The same for the surface model. edges: see ordering.edge_weights; robust_px: scale of the flow loss.
+    """The same for the surface model. edges: see ordering.all_moving_together; robust_px: scale of the flow loss.
 
     Depth follows what the flow shows: a visible point lies on the surface of frame 2, a hidden one at least a margin
     behind it, and no point ever lies in front of what is seen.

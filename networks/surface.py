@@ -3,7 +3,7 @@
 The mapping and the colour field are the volume's; a depth map per frame replaces density. What a frame sees is what
 its depth map says, so a point is hidden in a frame where it lies behind that frame's depth map. This costs 1/K of the
 volume and sharpens quickly; what it cannot do is keep several hypotheses along a ray, so it wants a first guess of the
-order of surfaces (loaders/ordering.py) and terms that keep that order (terms.py).
+order of surfaces (ordering.py) and terms that keep that order (terms.py).
 """
 
 import torch
@@ -15,7 +15,7 @@ MIDDLE = 1.0  # depth of the start, half way between NEAR and FAR
 
 
 class SurfaceModel(VideoModel):
-    """VideoModel with one sample a ray; depth (N, h, w), one value per cell of `cell` pixels, bilinear between."""
+    """VideoModel with one sample a ray; depth (N, h, w), one value per cell of `cell` pixels: rims are sharp."""
 
     def __init__(self, num_frames, height, width, mapping, field, cell=2, margin=0.2):
         super().__init__(num_frames, height, width, mapping, field, num_samples=1)
@@ -24,7 +24,7 @@ class SurfaceModel(VideoModel):
 
     def surface_depth(self, frame_ids, pixels):
         """Depth of the visible surface of frames (F,) at pixels (F, n, 2) -> (F, n); the border's value outside."""
-        return sample_grid(self.depth, frame_ids, pixels / self.cell)
+        return sample_nearest(self.depth, frame_ids, pixels / self.cell)
 
     def lift(self, frame_ids, pixels):
         """Pixels (F, n, 2) -> the surface's points (F, n, 1, 3) in the frame's volume and in the canonical one."""
@@ -51,16 +51,8 @@ def grid_size(height, width, cell):
     return -(-(height - 1) // cell) + 1, -(-(width - 1) // cell) + 1
 
 
-def sample_grid(grids, ids, positions):
-    """Bilinear values of grids (N, h, w)[ids (F,)] at positions (F, n, 2), in cells, clamped to the grid -> (F, n)."""
+def sample_nearest(grids, ids, positions):
+    """Values of the cells of grids (N, h, w)[ids (F,)] nearest to positions (F, n, 2), in cells -> (F, n)."""
     _, height, width = grids.shape
-    positions = positions.nan_to_num()  # NaN has no cell; the loss that made it is reported by the trainer
-    x, y = positions[..., 0].clamp(0, width - 1), positions[..., 1].clamp(0, height - 1)
-    left, top = x.floor().clamp(max=max(width - 2, 0)), y.floor().clamp(max=max(height - 2, 0))
-    wx, wy = x - left, y - top
-    index = (ids[:, None] * height + top.long()) * width + left.long()
-    right, below = int(width > 1), width * int(height > 1)
-    flat = grids.flatten()
-    upper = flat[index] * (1 - wx) + flat[index + right] * wx
-    lower = flat[index + below] * (1 - wx) + flat[index + below + right] * wx
-    return upper * (1 - wy) + lower * wy
+    x, y = positions.nan_to_num().round().long().unbind(-1)
+    return grids.flatten()[(ids[:, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)]

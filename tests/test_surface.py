@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 import preprocess
 from benchmarks.scenes import SceneFlow, make_scene
@@ -11,8 +10,9 @@ from loaders.correspondences import CorrespondencePool
 from loaders.data_dir import pack_mask
 from loaders.surface_sampler import SurfaceSampler
 from networks.build import build_model
-from networks.surface import grid_size, sample_grid
-from ordering import edge_weights, initial_depth, total_variation
+import ordering
+from networks.surface import grid_size, sample_nearest
+from ordering import total_variation
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,10 @@ def sampler(scene, tmp_path_factory):
     return SurfaceSampler(CorrespondencePool(data, torch.device("cpu")), seed=0, online=True)
 
 
-def test_sample_grid_equals_grid_sample():
-    torch.manual_seed(0)
-    grids, ids = torch.rand(4, 5, 7, dtype=torch.float64), torch.tensor([2, 0, 2])
-    positions = torch.rand(3, 50, 2, dtype=torch.float64) * torch.tensor([10.0, 8.0]) - 1.5  # some outside: clamped
-    normalised = positions / torch.tensor([6.0, 4.0]) * 2 - 1
-    expected = F.grid_sample(grids[ids][:, None], normalised[:, None], align_corners=True, padding_mode="border")
-    assert torch.allclose(sample_grid(grids, ids, positions), expected[:, 0, 0], atol=1e-9)
+def test_depth_is_that_of_the_nearest_cell():
+    grids = torch.arange(2 * 3 * 4.0).view(2, 3, 4)
+    places = torch.tensor([[[0.4, 0.6], [2.6, 1.4], [-5, 9], [np.nan, 0]]]).float()
+    assert sample_nearest(grids, torch.tensor([1]), places).tolist() == [[16, 19, 20, 12]]  # rows of 4, from 12
 
 
 @pytest.mark.parametrize("height, width, cell", [(2, 2, 2), (5, 9, 2), (48, 64, 4), (3, 101, 7)])
@@ -119,20 +116,125 @@ def test_evidence_at_the_true_landing_place_is_the_true_visibility(scene, sample
     assert truth[visible].float().mean() > 0.98
 
 
-def test_order_of_surfaces_is_found_before_training(scene, sampler):
-    depth = initial_depth(sampler, 2, 0.2, edge_weights(sampler.pool, 2))
-    assert depth.min() >= 0 and depth.max() <= 2
-    right = wrong = 0
-    for i, j in ((3, 5), (6, 4), (8, 9)):
+def behind_what_hides_it(scene, depth, cell, pairs):
+    """How often what the scene hides lies behind, and in front of, what hides it."""
+    depth, right, wrong = depth.cpu().numpy(), 0, 0
+    for i, j in pairs:
         flow, visible = scene.flow(i, j)
         y, x = np.nonzero(~visible)
-        start = torch.from_numpy(np.stack([x, y], -1)).float()[None]
-        landing = start + torch.from_numpy(flow[y, x]).float()[None]
-        inside = (landing >= 0).all(-1) & (landing <= torch.tensor([63.0, 47.0])).all(-1)
-        gap = sample_grid(depth, torch.tensor([i]), start / 2) - sample_grid(depth, torch.tensor([j]), landing / 2)
-        right += int((gap[inside] > 0.02).sum())
-        wrong += int((gap[inside] < -0.02).sum())
-    assert right > 30 and right > 4 * wrong, (right, wrong)
+        end = np.round(np.stack([x, y], -1) + flow[y, x]).astype(int)
+        inside = ((end >= 0) & (end < [scene.width, scene.height])).all(-1)
+        x, y, end = x[inside] // cell, y[inside] // cell, end[inside] // cell
+        gap = depth[i, y, x] - depth[j, end[:, 1], end[:, 0]]
+        right, wrong = right + int((gap > 0.1).sum()), wrong + int((gap < -0.1).sum())
+    return right, wrong
+
+
+@pytest.mark.parametrize("cell", [1, 2])
+def test_order_of_surfaces_is_found_before_training(scene, sampler, cell):
+    depth = ordering.initial_depth(sampler.pool, cell, 0.2)
+    assert depth.shape == (12, *grid_size(48, 64, cell)) and depth.min() >= 0 and depth.max() <= 2
+    right, wrong = behind_what_hides_it(scene, depth, cell, ((3, 5), (6, 4), (8, 9)))
+    assert right > 100 and right > 5 * wrong, (right, wrong)
+
+
+def test_a_large_video_is_solved_coarsely_then_refined(scene, sampler, monkeypatch):
+    monkeypatch.setattr(ordering, "MOST_CELLS", 12 * 48 * 64 // 3)
+    depth = ordering.initial_depth(sampler.pool, 1, 0.2)
+    assert depth.shape == (12, 48, 64)
+    right, wrong = behind_what_hides_it(scene, depth, 1, ((3, 5), (6, 4), (8, 9)))
+    assert right > 70 and right > 6 * wrong, (right, wrong)
+
+
+def no_evidence(size):
+    n, h, w = size
+    empty = torch.zeros((2, 0), dtype=torch.long)
+    return ordering.Evidence(empty, empty, torch.ones(n, h, w - 1), torch.ones(n, h - 1, w))
+
+
+def test_depth_without_evidence_is_the_prior():
+    prior = torch.full((2, 3, 4), 0.7)
+    torch.testing.assert_close(ordering.solve_depth(prior, no_evidence((2, 3, 4)), 0.2, 50), prior)
+
+
+def test_depth_solves_a_linear_programme():
+    """Against scipy's linear programming on the same convex function."""
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(0)
+    size, margin = (2, 3, 3), 0.2
+    same, order = (torch.from_numpy(rng.integers(0, 18, (2, count))) for count in (6, 5))
+    across, down = torch.rand(2, 3, 2), torch.rand(2, 2, 3)
+    prior = 0.5 + torch.rand(size)
+    rows = [(a, b, 0, ordering.SAME, True) for a, b in same.T.tolist()]
+    rows += [(f, b, margin, ordering.ORDER, False) for f, b in order.T.tolist()]
+    index = np.arange(18).reshape(size)
+    for weights, first, second in ((across, index[..., :-1], index[..., 1:]), (down, index[:, :-1], index[:, 1:])):
+        rows += [(a, b, 0, ordering.FLATNESS * w, True) for a, b, w in
+                 zip(first.ravel(), second.ravel(), weights.flatten().tolist())]  # fmt: skip
+    cost, matrix, limit = [0] * 18, [], []
+    terms = [(*row, None) for row in rows] + [(k, None, 0, ordering.PRIOR, True, p) for k, p in
+                                              enumerate(prior.flatten().tolist())]  # fmt: skip
+    for front, behind, gap, weight, both, value in terms:  # a slack variable each: t >= gap - (d_behind - d_front)
+        cost.append(weight)
+        for sign in (1, -1) if both else (1,):
+            row = np.zeros(18 + len(terms))
+            row[front] += sign
+            if behind is not None:
+                row[behind] -= sign
+            row[18 + len(cost) - 19] = -1
+            matrix.append(row)
+            limit.append(sign * value if value is not None else -gap)
+    bounds = [(margin / 2, 2 - margin / 2)] * 18 + [(0, None)] * len(terms)
+    best = linprog(cost, np.array(matrix), limit, bounds=bounds)
+    assert best.success
+
+    def value(depth):
+        d = depth.reshape(-1)
+        found = 0
+        for front, behind, gap, weight, both, at in terms:
+            apart = (d[front] - at) if behind is None else gap + d[front] - d[behind]
+            found += weight * (abs(apart) if both else max(apart, 0))
+        return found
+
+    found = ordering.solve_depth(prior, ordering.Evidence(same, order, across, down), margin, 4000).numpy()
+    assert value(best.x[:18]) == pytest.approx(best.fun, abs=1e-6)
+    assert value(found) == pytest.approx(best.fun, rel=0.01)
+    assert value(prior.numpy()) > 1.2 * best.fun
+
+
+def test_hidden_flow_is_continued_from_its_own_surface_only():
+    flow, known = torch.zeros(6, 8, 2), torch.ones(6, 8, dtype=torch.bool)
+    flow[:, :4, 0], flow[:, 4:, 0] = 3, -1
+    known[:, 2:4] = False
+    flow[~known] = 99  # what an estimator found where nothing can be found
+    across, down = torch.ones(6, 7), torch.ones(5, 8)
+    across[:, 3] = 0.01  # the rim
+    extended, reached = ordering.extend(flow, known, across, down)
+    assert reached.all()
+    torch.testing.assert_close(extended[:, :4, 0], torch.full((6, 4), 3.0), atol=0.01, rtol=0)
+    assert (extended[:, 4:, 0] == -1).all()
+
+
+def test_surfaces_get_depths_of_their_own_in_their_order():
+    labels = np.array([[[0, 0, 1, 1, 2, 2, -1]]])
+    depth = np.array([[[0.8, 0.8, 1.0, 1.0, 0.8, 0.8, 0.9]]], np.float32)
+    found = ordering.separate(depth, labels, 0.2)[0, 0]
+    assert found[0] == found[1] and found[2] == found[3] and found[4] == found[5]
+    assert found[2] - max(found[0], found[4]) > 0.19 and abs(found[0] - found[4]) > 0.19
+    assert min(found[0], found[4]) < found[6] < found[2]
+    np.testing.assert_allclose(ordering.nondecreasing(np.array([1.0, 3, 2, 0, 5])), [1, 5 / 3, 5 / 3, 5 / 3, 5])
+
+
+def test_surfaces_hang_together_through_time(scene, sampler):
+    evidence = ordering.gather_evidence(sampler.pool, 1)
+    depth = ordering.solve_depth(ordering.prior_depth(sampler.pool, 1, 0.2), evidence, 0.2)
+    labels = ordering.surfaces(depth.numpy(), ordering.Evidence(*(tensor.numpy() for tensor in evidence)))
+    layers = np.stack([scene.layer_map(i) for i in range(12)])
+    used = labels >= 0
+    main = {label: np.bincount(layers[labels == label]).argmax() for label in np.unique(labels[used])}
+    assert used.mean() > 0.9 and len(set(main.values())) >= 3
+    assert np.mean([main[label] == layer for label, layer in zip(labels[used], layers[used])]) > 0.95
 
 
 def test_total_variation_by_a_loop():
