@@ -29,11 +29,13 @@ ORDER_UP_TO = 8  # frames apart: where what is hidden is continued from what is 
 VISIBLE_PX, HIDDEN_PX = 1.5, 3.0  # backward flow that misses the start by less / more is evidence
 TOGETHER_PX, WINDOW = 1.0, 5  # neighbours' flow differs by so much more than around them: 0.37; cells
 EXTEND_STEPS, EXTEND_LEAST = 24, 0.05  # cells that flow is continued over; joined to what is seen at least so much
-SAME, ORDER, FLATNESS, PRIOR = 1.0, 4.0, 2.0, 0.01  # weights of the parts of the convex function
+SAME, ORDER, FLATNESS, PRIOR = 1.0, 4.0, 2.0, 0.1  # weights of the parts of the convex function
 MOVING_PX = 2.0  # what moves by so much against the camera is taken, where nothing else is known, to lie in front
 SOLVER_STEPS, FIT_STEPS = 500, 8  # of the primal-dual method; of reweighted least squares
 JOINED, CLOSE, LINKED, LEAST_SHARE = 0.5, 0.08, 0.3, 0.002  # of a surface, see surfaces
 GROW_STEPS, GROW_JOINED_STEPS = 24, 8  # cells that a surface grows to its rim, the first only where joined
+STILL = 0.1  # depth that the prior moves a surface by at most that is still
+APART = 0.08  # depth between surfaces that do not hide one another: more than a knot of the mapping
 
 
 class Evidence(NamedTuple):
@@ -235,9 +237,11 @@ def initial_depth(pool, cell, margin):
     while pool.num_frames * np.prod(grid_size(pool.height, pool.width, coarse)) > MOST_CELLS:
         coarse += cell
     evidence = gather_evidence(pool, coarse)
-    depth = solve_depth(prior_depth(pool, coarse, margin), evidence, margin)
+    prior = prior_depth(pool, coarse, margin)
+    depth = solve_depth(prior, evidence, margin)
     on_cpu = Evidence(*(tensor.cpu().numpy() for tensor in evidence))
     labels = surfaces(depth.cpu().numpy(), on_cpu)
+    labels = still_as_one(labels, depth.cpu().numpy(), prior.cpu().numpy())
     depth = torch.from_numpy(separate(depth.cpu().numpy(), labels, margin)).to(depth)
     return depth if coarse == cell else refined(depth, Cells(pool, coarse), Cells(pool, cell))
 
@@ -310,21 +314,31 @@ def grow(labels, depth, across, down):
     return labels
 
 
+def still_as_one(labels, depth, prior):
+    """labels (N, h, w) with one label for all surfaces that move with the camera and that no order moved away."""
+    result = labels.copy()
+    for label in np.unique(labels[labels >= 0]):
+        own = labels == label
+        if np.median(prior[own]) > MIDDLE - STILL and abs(np.median(depth[own]) - MIDDLE) < CLOSE:
+            result[own] = labels.max() + 1
+    return result
+
+
 def separate(depth, labels, margin):
-    """Depth (N, h, w) with each surface at its own depth, `margin` apart (or as far as there is room), order kept."""
+    """Depth (N, h, w) with each surface at its own depth, at least APART (or as far as there is room), order kept."""
     found = np.unique(labels[labels >= 0])
     if not len(found):
         return depth
     middle = np.array([np.median(depth[labels == label]) for label in found])
     order = np.argsort(middle, kind="stable")
-    room = np.arange(len(found)) * min(margin, (FAR - NEAR - margin) / max(len(found) - 1, 1))
+    room = np.arange(len(found)) * min(APART, (FAR - NEAR - margin) / max(len(found) - 1, 1))
     own = nondecreasing(middle[order] - room) + room
     own = own - max(own[-1] - (FAR - margin / 2), 0)
     own = own + max(NEAR + margin / 2 - own[0], 0)
     result = np.interp(depth, middle[order] + 1e-6 * np.arange(len(found)), own)  # 1e-6: np.interp wants rising depths
-    for label, value in zip(found[order], own):
-        result[labels == label] = value
-    return result.astype(np.float32)
+    for label, value, median in zip(found[order], own, middle[order]):
+        result[labels == label] = value + depth[labels == label] - median
+    return result.clip(NEAR + margin / 2, FAR - margin / 2).astype(np.float32)
 
 
 def nondecreasing(values):
@@ -356,3 +370,11 @@ def refined(depth, coarse, fine):
             chosen = values[row, column] if chosen is None else torch.where(nearer, values[row, column], chosen)
         result.append(chosen)
     return torch.stack(result)
+
+
+def edge_weights(pool, cell):
+    """How alike neighbouring cells move from frame to frame, in (0, 1]: across (N, h, w - 1), down (N, h - 1, w)."""
+    cells, last = Cells(pool, cell), pool.num_frames - 1
+    numbers = pool.number(np.arange(last + 1), np.r_[1 : last + 1, last - 1])
+    flow = torch.stack([cells.flow(int(number)) for number in numbers])
+    return tuple(torch.exp(-flow.diff(dim=axis).norm(dim=-1)) for axis in (2, 1))

@@ -18,7 +18,7 @@ from loaders.data_dir import DataDir
 from loaders.surface_sampler import SurfaceSampler
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
-from ordering import all_moving_together, initial_depth
+from ordering import edge_weights, initial_depth
 from schedules import interval, learning_rate_factor, loss_weights, robust_scale, surface_loss_weights
 from terms import surface_terms, volume_terms
 from training import Average, Clock, Curves, Parts, check_finite, make_optimizer
@@ -89,7 +89,7 @@ def prepare(arguments, config, data, device):
 def make_objective(model, sampler, config):
     """-> objective(batch, nominal step) = terms, statistics, error; and loss_weights(nominal step, config)."""
     if config.rendering == "surface":
-        edges = [weights.to(model.depth.device) for weights in all_moving_together(sampler.pool, config.depth_cell)]
+        edges = [weights.to(model.depth.device) for weights in edge_weights(sampler.pool, config.depth_cell)]
 
         def objective(batch, nominal):
             return surface_terms(model, batch, sampler, edges, robust_scale(nominal, config))
