@@ -163,8 +163,8 @@ def add_other_options(group):
     group.add_argument(
         "--keep_direct",
         action="store_true",
-        help="keep the flow as estimated beside the chained one (the flow baselines of evaluate.py need it); doubles "
-        "the disk space",
+        help="keep the flow as estimated beside the chained one (for the rows direct, chained and mft of evaluate.py); "
+        "doubles the disk space",
     )
     group.add_argument(
         "--overwrite",
