@@ -1,36 +1,68 @@
-"""Tracks from the stored flow, alone (flow_tracks) or to sharpen a model's tracks (refine).
+"""Tracks from the stored flow, alone (flow_tracks) or together with a model's tracks (refine).
 
-Flow between two frames is exact where it can be trusted, but loses a point behind the first thing that hides it. The
-model knows where the point is all along, hidden or not, mostly to a fraction of a pixel, but sometimes it is pulled
-along by another surface. So each track is walked outwards from its query: into every frame from all the frames where it
-has been seen so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024), the model
-deciding between flows that disagree, and standing alone where no flow arrives; where both agree, their mean is taken.
-How many of these flows agree, and whether the colour there is the query's, also tells whether the point is seen.
-Without a model the walk is the same; where no flow arrives a point goes with the pixels around it, by flow from the
-frames before and after in which it was seen. Last, tracks are smoothed in time, robustly, as true ones rarely jump.
+First each track is walked outwards from its query: into every frame by flow from all the frames where it has been found
+so far (as Neoral et al. chain flow in "MFT: Long-Term Tracking of Every Pixel", WACV 2024). Then every frame is reached
+once more, now from the frames on both sides of it. How far flow there and back misses its start tells well how far the
+flow is off, so ends of flow are averaged by that error, robustly, and errors add up along the way.
 
-Conventions: Q points, N frames; pixels (x, y) with integer centres at the processed size; numpy arrays.
+A model is trained from the same flow and is off by about a pixel where flow is exact, but it knows of points that no
+flow finds. So its track is averaged with the flow's by their errors, counts less the further it is away, and stands
+alone where no flow arrives. Without a model, points that no flow finds go with the pixels around them, by flow from the
+frames before and after in which they were found. A point is seen where many of the flows that could have arrived agree,
+with a small error, and near the model. Last, tracks are smoothed in time, robustly, as true ones rarely jump.
+
+Conventions: n or Q points, S sources, M or N frames; pixels (x, y) with integer centres at the processed size; numpy.
 """
 
-import cv2
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import solveh_banded
-from scipy.ndimage import map_coordinates
 
 from loaders.data_dir import DataDir
 from util import UserError, inside_image
 
 SAME_MOTION_PX = 1.0  # neighbouring pixels whose flow differs by less are of one surface
-AGREE_PX = 1.25  # flow there and back, and flow by different ways, agree to within this
-BLEND_PX, MODEL_PX, FLOW_PX = 1.0, 0.5, 0.05  # flow and model as near to one another are averaged; their usual errors
-HOP_COST = 0.3  # pixels of error that one more hop on the way is worth
-MODEL_WEIGHT, MODEL_REACH = 0.25, 10.0  # cost of a pixel away from the model, up to this many pixels
-USUAL_SHARE = 0.3  # a point is seen where this share of the flows that could arrive does, if the model is undecided
-MODEL_SHARE = 0.3  # how far the model's own occlusion score, from 0 to 1, moves that share
-ALIKE, UNLIKE, COLOUR_BLUR = 30, 60, 1.0  # levels between colours of one point, and of two; pixels
-SEEN_SCORE = 0.4  # what colour lets a score fall to, or, from the other side, rise to
+FLOW_PX, LOST_PX = 0.25, 8.0  # error of flow that comes back to its start exactly; with this error it is lost
+SURE_PX = 1.0  # flow of a smaller error tells how far off the model is; and the model's error is at least this
+SHARE_ODDS, ERROR_ODDS = 2.5, 2.0  # log odds that a point is seen: of flows that all agree; per log of their error
+MODEL_ODDS, AWAY_ODDS = 1.0, 0.4  # the same: of a model that sees the point; per log of its distance from flow
+SURELY_HIDDEN = 0.9  # occlusion score above which flow is no reason to leave the model's track
 STIFFNESS, STANDS_OUT_PX = 0.05, 2.0  # of acceleration against position, both squared; what is smoothed over
-HIDDEN_WEIGHT, SMOOTHINGS, PINNED = 0.1, 8, 1e3  # of a position that is not seen, against a seen one; at the query
+HIDDEN_WEIGHT, SMOOTHINGS, PINNED = 0.01, 8, 1e3  # of a position that is not seen, against a seen one; at the query
+
+
+@dataclass
+class Walk:
+    """Where flow has n points in M frames.
+
+    places (n, M, 2): pixels; the query's where no flow arrived. error (n, M): usual distance from the truth in pixels;
+    0 at the query, inf where no flow arrived. share (n, M): of the flows that could have arrived, those that agree,
+    from 0 to 1; 1 at the query, 0 where no flow arrived.
+    """
+
+    places: np.ndarray
+    error: np.ndarray
+    share: np.ndarray
+
+    @classmethod
+    def start(cls, pixels, columns, num_frames):
+        """Pixels (n, 2) known in the columns (n,) only."""
+        shape, rows = (len(pixels), num_frames), np.arange(len(pixels))
+        walk = cls(np.repeat(pixels[:, None], num_frames, axis=1).astype(np.float32),
+                   np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32))  # fmt: skip
+        walk.error[rows, columns], walk.share[rows, columns] = 0, 1
+        return walk
+
+    def put(self, rows, other):
+        """Rows replaced by those of another walk."""
+        self.places[rows], self.error[rows], self.share[rows] = other.places, other.error, other.share
+
+    def enter(self, rows, column, places, error, share):
+        """What reach() says of the rows (n,) in one column; where no flow arrived, places stay."""
+        found = np.isfinite(error)
+        self.places[rows[found], column] = places[found]
+        self.error[rows, column], self.share[rows, column] = error, share
 
 
 class Hops:
@@ -42,10 +74,9 @@ class Hops:
         self.flow = [data.flow_fixed(i) for i in range(data.num_frames)]
         self.bits = [data.valid_bits(i) for i in range(data.num_frames)]
 
-    def sources(self, frame, target):
-        """Frames from `frame` up to, not including, `target` that have flow there and back."""
-        step = 1 if target > frame else -1
-        return [i for i in range(frame, target, step) if target in self.rows[i] and i in self.rows[target]]
+    def linked(self, target, frames):
+        """Those of `frames` that have flow to `target` and back."""
+        return [i for i in frames if target in self.rows[i] and i in self.rows[target]]
 
     def move(self, i, j, points):
         """Points (n, 2) of frame i carried to frame j by bilinear flow -> (n, 2).
@@ -92,12 +123,16 @@ def flow_at_hand(run, wanted):
 
 
 def refine(data, frames, pixels, tracks, scores, progress=None):
-    """Tracks (Q, N, 2) and occlusion scores (Q, N) of pixels (Q, 2) of frames (Q,), sharpened -> the same.
+    """Tracks (Q, N, 2) and occlusion scores (Q, N) of pixels (Q, 2) of frames (Q,), with flow's -> the same.
 
     progress: called with the number of positions done.
     """
-    walked, reached = walk_all(data, frames, pixels, range(data.num_frames), (tracks, scores), progress)
-    return finish(data, frames, pixels, walked, reached, scores)
+    walk = walk_all(Hops(data), frames, pixels, range(data.num_frames), progress)
+    merged, away = merge(walk, tracks)
+    log_odds = flow_odds(walk) + MODEL_ODDS * (1 - scores) - AWAY_ODDS * np.log(0.5 + away)
+    scores = occlusion(log_odds)
+    merged = np.where((scores > SURELY_HIDDEN)[..., None], tracks, merged)
+    return smooth(merged, frames, scores < 0.5), scores
 
 
 def flow_tracks(data, frames, pixels, progress=None, window=None):
@@ -107,53 +142,118 @@ def flow_tracks(data, frames, pixels, progress=None, window=None):
     the walk keeps, in place of all N of them.
     """
     window = range(data.num_frames) if window is None else window
-    walked, reached = walk_all(data, frames, pixels, window, None, progress)
-    return finish(data, frames, pixels, walked, reached, np.full(reached.shape, 0.5, np.float32), window.start)
+    hops = Hops(data)
+    walk = walk_all(hops, frames, pixels, window, progress)
+    tracks = carry_hidden(hops, walk.places, np.isfinite(walk.error), window.start)
+    scores = occlusion(flow_odds(walk))
+    return smooth(tracks, frames - window.start, scores < 0.5), scores
 
 
-def walk_all(data, frames, pixels, window, model, progress):
-    """walk for queries of any frames: pixels (Q, 2) of frames (Q,) -> tracks (Q, M, 2), scores (Q, M) in the window.
-
-    model: (tracks (Q, M, 2), scores (Q, M)), or None.
-    """
-    hops, shape = Hops(data), (len(frames), len(window))
-    tracks, scores = np.empty((*shape, 2), np.float32), np.empty(shape, np.float32)
+def walk_all(hops, frames, pixels, window, progress=None):
+    """The Walk of pixels (Q, 2) of frames (Q,) through the M frames of the window: outwards, then from both sides."""
+    walk = Walk.start(pixels, frames - window.start, len(window))
     for frame in np.unique(frames):
         rows = np.flatnonzero(frames == frame)
-        of_rows = None if model is None else (model[0][rows], model[1][rows])
-        tracks[rows], scores[rows] = walk(hops, int(frame), pixels[rows], window, of_rows)
+        walk.put(rows, walk_outwards(hops, int(frame), pixels[rows], window))
         if progress is not None:
             progress(len(rows) * len(window))
-    return tracks, scores
+    return walk_again(hops, frames, walk, window)
 
 
-def finish(data, frames, pixels, tracks, scores, undecided, first=0):
-    """Walked tracks (Q, M, 2), scores (Q, M) -> the same, corrected by colour, and smooth.
+def walk_outwards(hops, frame, pixels, window):
+    """The Walk of pixels (n, 2) of one frame: each frame is reached from those between it and the query's."""
+    first, rows = window.start, np.arange(len(pixels))
+    walk = Walk.start(pixels, np.full(len(pixels), frame - first), len(window))
+    for target in sorted(window, key=lambda t: abs(t - frame)):
+        sources = hops.linked(target, range(frame, target, 1 if target > frame else -1))
+        if sources:
+            walk.enter(rows, target - first, *reach(hops, sources, target, walk, first))
+    return walk
 
-    undecided (Q, M): what the model's scores say, 0.5 without one. The M frames start at `first`.
+
+def walk_again(hops, frames, walk, window):
+    """A new Walk of the queries of frames (Q,): each frame is reached from all others, as the walk has them."""
+    columns = frames - window.start
+    result = Walk.start(walk.places[np.arange(len(frames)), columns], columns, len(window))
+    for target in window:
+        rows, sources = np.flatnonzero(frames != target), hops.linked(target, window)
+        if sources and len(rows):
+            part = Walk(walk.places[rows], walk.error[rows], walk.share[rows])
+            result.enter(rows, target - window.start, *reach(hops, sources, target, part, window.start))
+    return result
+
+
+def reach(hops, sources, target, walk, first):
+    """Frame `target` by flow from the frames `sources` of a walk -> places (n, 2), error (n,), share (n,).
+
+    first: the frame that the walk's first column is of.
     """
-    difference = colour_difference(data, frames, pixels, tracks, first)  # decides where flow and model leave it open
-    scores = np.where((difference < ALIKE) & (undecided < 0.5), np.minimum(scores, SEEN_SCORE), scores)
-    scores = np.where(difference > UNLIKE, np.maximum(scores, 1 - SEEN_SCORE), scores)
-    return smooth(tracks, frames - first, scores < 0.5), scores
+    columns = np.array(sources) - first
+    ends, errors = arrivals(hops, sources, target, walk.places[:, columns], walk.error[:, columns])
+    weights = walk.share[:, columns].T
+    places, error, agreement = consensus(ends, errors, weights)
+    return places, error, (weights * agreement).sum(0) / weights.sum(0).clip(1e-9)
 
 
-def colour_difference(data, frames, pixels, tracks, first=0):
-    """(Q, N) levels: largest difference of the channels between where tracks (Q, N, 2) lead and where they start.
+def arrivals(hops, sources, target, places, error):
+    """Flow from S frames, where points are at places (n, S, 2), to one -> ends (S, n, 2), their errors (S, n).
 
-    first: the frame that the tracks' first column is of.
+    error (n, S): of the places, in pixels. The ends' is inf where flow is not trusted, lost, or leads out of the frame.
     """
+    ends, errors = [], []
+    for column, source in enumerate(sources):
+        begin = places[:, column]
+        end = hops.move(source, target, begin)
+        missed = np.square(hops.move(target, source, end) - begin).sum(-1)
+        end_error = np.sqrt(np.square(error[:, column]) + FLOW_PX**2 + missed)
+        good = hops.trusted(source, target, begin) & inside_image(end, hops.height, hops.width, margin=0.5)
+        ends.append(end)
+        errors.append(np.where(good & (end_error < LOST_PX), end_error, np.inf))
+    return np.stack(ends), np.stack(errors)
 
-    def colours(frame, places):
-        image = cv2.GaussianBlur(data.frame(frame).astype(np.float32), (0, 0), COLOUR_BLUR)
-        rows_columns = places.T[::-1]  # not cv2.remap, which takes fewer than 32767 points
-        found = [map_coordinates(channel, rows_columns, order=1, mode="nearest") for channel in cv2.split(image)]
-        return np.stack(found, axis=1)
 
-    wanted = np.empty((len(frames), 3), np.float32)
-    for frame in np.unique(frames):
-        wanted[frames == frame] = colours(int(frame), pixels[frames == frame])
-    return np.stack([np.abs(colours(first + j, tracks[:, j]) - wanted).max(-1) for j in range(tracks.shape[1])], axis=1)
+def consensus(ends, errors, weights):
+    """Where S flows lead that end in (S, n, 2), with errors and weights (S, n).
+
+    -> places (n, 2); error (n,), inf where none arrives; agreement (S, n) of each flow with the best, from 0 to 1.
+    """
+    arrived = np.isfinite(errors)
+    variance = np.square(np.where(arrived, errors, 1))
+    weights = np.where(arrived, weights / variance, 0)
+    best = weights.argmax(0)[None]
+    best_end, best_variance = np.take_along_axis(ends, best[..., None], axis=0), np.take_along_axis(variance, best, 0)
+    apart = np.square(ends - best_end).sum(-1) / (variance + best_variance)
+    agreement = arrived / np.square(1 + apart)
+    part = weights * agreement
+    part = part / part.sum(0).clip(1e-12)
+    error = np.where(weights.any(0), np.sqrt((part * variance).sum(0)), np.inf)
+    return np.einsum("sn,snc->nc", part, ends), error, agreement
+
+
+def merge(walk, tracks):
+    """A walk and a model's tracks (n, M, 2) averaged -> tracks, and pixels (n, M) that they are apart, 0 with no flow.
+
+    The model's error is its point's median distance from flow that is sure. Its squared distance from flow counts as an
+    error of it too, so that flow stands where they disagree; where there is no flow the model does.
+    """
+    found = np.isfinite(walk.error)
+    away = np.linalg.norm(walk.places - tracks, axis=-1)
+    sure = np.where((walk.error > 0) & (walk.error < SURE_PX), away, np.nan)
+    sure[:, 0] = np.where(np.isnan(sure).all(1), LOST_PX, sure[:, 0])  # no sure flow at all
+    usual = np.square(np.nanmedian(sure, axis=1))[:, None] + SURE_PX**2
+    variance = np.square(np.where(found, walk.error, 1))
+    to_model = np.where(found, variance / (variance + usual + np.square(away)), 1)[..., None]
+    return (walk.places + to_model * (tracks - walk.places)).astype(np.float32), np.where(found, away, 0)
+
+
+def flow_odds(walk):
+    """Log odds (n, M) that a point is seen, and where the walk has it; negative where no flow arrived."""
+    return SHARE_ODDS * walk.share - ERROR_ODDS * np.log(walk.error.clip(FLOW_PX, LOST_PX))
+
+
+def occlusion(log_odds):
+    """Occlusion scores, float32 from 0 to 1, of the log odds that points are seen."""
+    return (1 / (1 + np.exp(log_odds))).astype(np.float32)
 
 
 def smooth(tracks, frames, seen):
@@ -179,87 +279,6 @@ def smooth(tracks, frames, seen):
             trust = weight / (1 + np.square(result[row] - track).sum(-1) / STANDS_OUT_PX**2)
         result[row, frames[row]] = track[frames[row]]
     return result.astype(tracks.dtype)
-
-
-def walk(hops, frame, pixels, window, model=None):
-    """Tracks (n, M, 2) and scores (n, M) in the M frames of the window, of pixels (n, 2) of one of them.
-
-    model: (tracks (n, M, 2), scores (n, M)) to go by, or None.
-    """
-    first, start, shape = window.start, frame - window.start, (len(pixels), len(window))
-    walked = np.repeat(pixels[:, None], len(window), axis=1).astype(np.float32) if model is None else model[0].copy()
-    seen, cost = np.zeros(shape, bool), np.full(shape, np.inf, np.float32)
-    spread, share = cost.copy(), np.zeros(shape, np.float32)
-    walked[:, start], seen[:, start], cost[:, start], spread[:, start], share[:, start] = pixels, True, 0, 0, 1
-    for target in sorted(window, key=lambda t: abs(t - frame)):
-        if target != frame:
-            guide = None if model is None else model[0][:, target - first]
-            sources = hops.sources(frame, target)
-            arrive(hops, sources, target, guide, (walked, seen, cost, spread, share), first)
-    said = 0.5 if model is None else model[1]
-    scores = np.clip(0.5 + MODEL_SHARE * (said - 0.5) + USUAL_SHARE - share, 0, 1)
-    if model is None:
-        return carry_hidden(hops, walked, seen, first), scores
-    return blend(model[0], fill_hidden(model[0], walked, seen), spread, start), scores
-
-
-def blend(tracks, refined, spread, frame):
-    """Tracks where model and flow are near one another: their mean, weighted by the inverse of their variances.
-
-    spread (n, N) is how far the flows that arrived lie apart, inf where none did; the query's `frame` stays as refined.
-    """
-    flow_weight = 1 / (1 + (np.square(spread) + FLOW_PX**2) / MODEL_PX**2)
-    near = np.linalg.norm(refined - tracks, axis=-1) < BLEND_PX
-    near[:, frame] = False
-    return np.where(near[..., None], tracks + flow_weight[..., None] * (refined - tracks), refined)
-
-
-def arrive(hops, sources, target, model, state, first=0):
-    """Reach `target` from the frames `sources`: sets that column of (walked, seen, cost, spread, share).
-
-    model (n, 2): where the model has the points, or None. spread: standard deviation of the ends of the flows that
-    agree; of a single flow its cost. first: the frame that the first column is of.
-    """
-    walked, seen, cost, spread, share = state
-    ends, costs, starts = [], [], []
-    for source in sources:
-        column = source - first
-        begin = walked[:, column]
-        end = hops.move(source, target, begin)
-        error = np.linalg.norm(hops.move(target, source, end) - begin, axis=-1)
-        inside = inside_image(end, hops.height, hops.width, margin=0.5)
-        good = seen[:, column] & hops.trusted(source, target, begin) & (error < AGREE_PX) & inside
-        ends.append(end)
-        costs.append(np.where(good, cost[:, column] + error + HOP_COST, np.inf))
-        starts.append(np.where(seen[:, column], share[:, column], 0))
-    if not ends:
-        return
-    ends, costs, starts = np.stack(ends), np.stack(costs), np.stack(starts)
-    away = 0 if model is None else MODEL_WEIGHT * np.linalg.norm(ends - model, axis=-1).clip(max=MODEL_REACH)
-    best = np.argmin(costs + away, axis=0)[None]
-    best_end = np.take_along_axis(ends, best[..., None], axis=0)
-    agree = np.isfinite(costs) & (np.linalg.norm(ends - best_end, axis=-1) < AGREE_PX)
-    found = agree.any(0)
-    ends, costs, starts, agree, best = (values[:, found] for values in (ends, costs, starts, agree, best))
-    weight = np.where(agree, starts / (np.where(agree, costs, 0) + HOP_COST), 0)
-    weight /= weight.sum(0).clip(1e-9)
-    mean = (weight[..., None] * ends).sum(0)
-    deviation = np.sqrt((weight * np.square(ends - mean).sum(-1)).sum(0))
-    column = target - first
-    walked[found, column], seen[:, column] = mean, found
-    cost[found, column] = np.take_along_axis(costs, best, 0)[0]
-    spread[found, column] = np.where(agree.sum(0) > 1, deviation, cost[found, column])
-    share[found, column] = (agree * starts).sum(0) / starts.sum(0).clip(1e-9)
-
-
-def fill_hidden(tracks, refined, seen):
-    """Where nothing was seen: the model's track, moved as much as around that, so that nothing jumps."""
-    moved, result = refined - tracks, refined.copy()
-    for row in np.flatnonzero(~seen.all(1)):
-        there, hidden = np.flatnonzero(seen[row]), np.flatnonzero(~seen[row])
-        for c in (0, 1):
-            result[row, hidden, c] = tracks[row, hidden, c] + np.interp(hidden, there, moved[row, there, c])
-    return result
 
 
 def carry_hidden(hops, tracks, seen, first=0):

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
@@ -70,14 +69,14 @@ def test_flow_alone_follows_points_seen_or_hidden(scene, unchained):
     shown, hidden = visible & later, ~visible & scene.inside(expected)
     error = np.linalg.norm(tracks - expected, axis=-1)
     assert np.median(error[shown]) < 0.05 and (error[shown] < 1).mean() > 0.93
-    assert hidden.sum() > 100 and np.median(error[hidden]) < 0.1 and (error[hidden] < 1).mean() > 0.9
+    assert hidden.sum() > 100 and np.median(error[hidden]) < 0.1 and (error[hidden] < 1).mean() > 0.75
     assert (scores[shown] < 0.5).mean() > 0.93
     assert (scores[~visible] > 0.5).mean() > 0.8
     assert (tracks[:, START] == pixels).all() and scores.min() >= 0 and scores.max() <= 1
 
     near, near_scores = refinement.flow_tracks(unchained, *queries, window=range(START, START + 2))
     assert near.shape == (len(pixels), 2, 2)
-    np.testing.assert_allclose(near_scores[:, 1], scores[:, START + 1], atol=1e-6)
+    assert ((near_scores[:, 1] < 0.5) == (scores[:, START + 1] < 0.5)).mean() > 0.97
     clear = visible[:, START + 1]
     assert np.median(np.linalg.norm(near - expected[:, START : START + 2], axis=-1)[clear]) < 0.05
 
@@ -117,27 +116,94 @@ def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
     np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
 
 
-def test_model_and_flow_that_agree_are_averaged_by_their_precision():
-    tracks, refined = np.zeros((1, 4, 2)), np.zeros((1, 4, 2))
-    refined[0, :, 0] = [0.8, 0.8, 0.8, 3]  # the query's frame, flows that agree, flows that do not, flow far away
-    spread = np.array([[0, 0, refinement.MODEL_PX, 0]])
-    x = refinement.blend(tracks, refined, spread, 0)[0, :, 0]
-    exact = 0.8 * refinement.MODEL_PX**2 / (refinement.MODEL_PX**2 + refinement.FLOW_PX**2)
-    assert x[0] == 0.8 and x[3] == 3
-    assert x[1] == pytest.approx(exact) and 0.35 < x[2] < 0.4
-    assert refinement.blend(tracks, refined, np.full((1, 4), np.inf), 0)[0, 1, 0] == 0  # no flow arrived
+def test_the_model_stands_where_no_flow_arrives_and_is_believed_where_it_agrees(scene, data):
+    """A model of true tracks and visibility, but far off for some points; against flow with no model."""
+    pixels = np.stack(np.meshgrid(np.arange(6, WIDTH - 6, 2), np.arange(6, HEIGHT - 6, 2)), -1).reshape(-1, 2)
+    expected, visible = truth(scene, pixels)
+    queries = np.full(len(pixels), START), pixels.astype(np.float32)
+    model, scores = expected.copy(), np.where(visible, 0, 1).astype(np.float32)
+    lost = np.arange(len(pixels)) % 4 == 0
+    model[lost] += 20 * (np.arange(FRAMES) != START)[:, None]
+    tracks, both = refinement.refine(data, *queries, model, scores)
+    flow_scores = refinement.flow_tracks(data, *queries)[1]
+
+    later = np.arange(FRAMES) != START
+    error = np.linalg.norm(tracks - expected, axis=-1)
+    hidden = ~visible & scene.inside(expected) & ~lost[:, None]
+    assert hidden.sum() > 100 and np.median(error[hidden]) < 0.1
+    assert (error[visible & later & lost[:, None]] < 1).mean() > 0.9  # flow stands where they disagree
+    shown = visible & later
+    near, far = both[shown & ~lost[:, None]], both[shown & lost[:, None]]
+    assert np.median(near) < np.median(flow_scores[shown]) < np.median(far) < 0.5
+    swapped = refinement.refine(data, *queries, model, 1 - scores)[1]
+    assert np.median(swapped[shown & ~lost[:, None]]) > 1.5 * np.median(near)
 
 
-def test_where_no_flow_arrives_the_model_stands_and_nothing_jumps():
-    tracks = np.zeros((1, 5, 2), np.float32)
-    tracks[0, :, 0] = [0, 1, 2, 3, 4]
-    refined = tracks.copy()
-    refined[0, 0] += [2, 0]
-    refined[0, 3] += [5, 3]
-    seen = np.array([[True, False, False, True, False]])
-    filled = refinement.fill_hidden(tracks, refined, seen)
-    np.testing.assert_allclose(filled[0, :, 0] - tracks[0, :, 0], [2, 3, 4, 5, 5])
-    np.testing.assert_allclose(filled[0, :, 1], [0, 1, 2, 3, 3])
+def one_walk(places, error, share):
+    return refinement.Walk(np.float32([places]), np.float32([error]), np.float32([share]))
+
+
+def test_model_and_flow_are_averaged_by_their_errors():
+    """At the query, with flow that is sure, that is not, that is far from the model, and with none."""
+    walk = one_walk([[1, 0], [1, 0], [1, 0], [40, 0], [7, 7]], [0, 0.5, 3, 0.9, np.inf], [1, 1, 1, 1, 0])
+    merged, away = refinement.merge(walk, np.zeros((1, 5, 2), np.float32))
+    usual = np.median([1, 40]) ** 2 + refinement.SURE_PX**2  # of the two that are sure
+    assert away[0].tolist() == [1, 1, 1, 40, 0]
+    assert merged[0, 0, 0] == 1
+    np.testing.assert_allclose(merged[0, 1:3, 0], [1 - v / (v + usual + 1) for v in (0.25, 9)], rtol=1e-5)
+    assert merged[0, 3, 0] > 39.9 and (merged[0, 4] == 0).all()
+
+
+def test_a_model_is_averaged_with_flow_that_is_never_sure():
+    walk = one_walk([[0, 0], [2, 0]], [0, 5], [1, 1])
+    merged = refinement.merge(walk, np.zeros((1, 2, 2), np.float32))[0]
+    assert merged[0, 1, 0] == pytest.approx(2 - 2 * 25 / (25 + refinement.LOST_PX**2 + refinement.SURE_PX**2 + 4))
+
+
+def test_consensus_is_the_mean_of_what_agrees_with_the_best():
+    """Points: two exact flows and a lost one; one flow among inf; none; two that contradict each other by weight."""
+    ends = np.zeros((3, 4, 2), np.float32)
+    ends[:, 0, 0], ends[:, 1, 0], ends[:, 3, 0] = [10, 10.2, 30], [5, 6, 7], [0, 50, 50]
+    inf = np.inf
+    errors = np.float32([[0.5, inf, inf, 1], [0.5, 2, inf, 1], [0.5, inf, inf, 1]])
+    weights = np.float32([[1, 1, 1, 0.2], [1, 1, 1, 0.9], [1, 1, 1, 0.9]])
+    places, error, agreement = refinement.consensus(ends, errors, weights)
+    np.testing.assert_allclose(places[:2, 0], [10.1, 6], atol=0.01)
+    np.testing.assert_allclose(places[3, 0], 50, atol=0.01)
+    np.testing.assert_allclose(error, [0.5, 2, inf, 1], rtol=1e-5)
+    np.testing.assert_allclose(agreement.T, [[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 1]], atol=0.15)
+
+
+def test_seen_where_many_flows_agree_with_a_small_error():
+    walk = one_walk(np.zeros((5, 2)), [0, 0.5, 0.5, 6, np.inf], [1, 0.9, 0.2, 0.9, 0])
+    scores = refinement.occlusion(refinement.flow_odds(walk))[0]
+    assert scores[0] < scores[1] < scores[2] < 0.5 < scores[3] < scores[4]
+
+
+def test_a_frame_is_reached_from_both_sides():
+    """Frame 1 has no flow from the query's frame 0, only from frame 2: the way back finds it."""
+    hops = even_hops(16, 12, {(0, 2): (4, 0), (2, 0): (-4, 0), (2, 1): (-1, 0), (1, 2): (1, 0)})
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    pixels = np.float32([[3, 5], [6, 7]])
+    outwards = refinement.walk_outwards(hops, 0, pixels, range(3))
+    assert np.isinf(outwards.error[:, 1]).all() and np.isfinite(outwards.error[:, 2]).all()
+    walk = refinement.walk_all(hops, np.array([0, 0]), pixels, range(3))
+    np.testing.assert_allclose(walk.places, pixels[:, None] + np.float32([[0, 0], [3, 0], [4, 0]]), atol=1e-5)
+    assert (walk.error[:, 0] == 0).all() and (walk.share[:, 0] == 1).all()
+    np.testing.assert_allclose(walk.error[:, 2], refinement.FLOW_PX, rtol=1e-5)
+    np.testing.assert_allclose(walk.error[:, 1], np.sqrt(2) * refinement.FLOW_PX, rtol=1e-5)
+
+
+def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
+    hops = even_hops(16, 12, {(0, 1): (4, 0), (1, 0): (-3, 0), (2, 1): (1, 0), (1, 2): (-1, 0)})
+    hops.trusted = lambda i, j, points: points[:, 1] < 6
+    places = np.float32([[[2, 5], [5, 5]], [[12, 5], [5, 5]], [[2, 7], [5, 5]]])
+    error = np.float32([[0, 1], [0, np.inf], [0, refinement.LOST_PX]])
+    ends, errors = refinement.arrivals(hops, [0, 2], 1, places, error)
+    np.testing.assert_allclose(ends[:, 0], [[6, 5], [6, 5]])
+    floor = refinement.FLOW_PX**2
+    np.testing.assert_allclose(errors[:, 0], np.sqrt([1 + floor, 1 + floor]), rtol=1e-5)
+    assert np.isinf(errors[:, 1:]).all()
 
 
 def test_smoothing_removes_jitter_and_what_stands_out_and_leaves_steady_motion():
@@ -162,18 +228,6 @@ def test_smoothing_follows_a_turn():
     x = np.abs(np.arange(21.0) - 10) * 3
     track = np.stack([x, np.zeros(21)], axis=-1)[None].astype(np.float32)
     assert np.abs(refinement.smooth(track, np.array([0]), np.ones((1, 21), bool)) - track).max() < 0.5
-
-
-def test_colour_tells_what_is_seen(scene, data):
-    pixels = np.float32([[10, 8], [40, 30]])
-    still = pixels[:, None].repeat(FRAMES, 1)
-    still[1, 5] = still[1, 6] + 0.5
-    difference = refinement.colour_difference(data, np.array([START, 5]), pixels, still)
-    frame = cv2.GaussianBlur(scene.video[0].astype(np.float32), (0, 0), 1)
-    later = cv2.GaussianBlur(scene.video[START].astype(np.float32), (0, 0), 1)
-    assert difference[0, START] == 0
-    assert difference[0, 0] == pytest.approx(np.abs(frame[8, 10] - later[8, 10]).max(), abs=1e-3)
-    assert difference[1, 5] > 0  # half a pixel off
 
 
 def test_which_runs_are_refined(data, tmp_path, capsys):

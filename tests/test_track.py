@@ -1,4 +1,5 @@
 import csv
+from types import SimpleNamespace
 
 import analytic_run
 import cv2
@@ -233,6 +234,30 @@ def test_a_data_directory_alone_gives_tracks_and_flow(scene_data, tmp_path, caps
     truth, visible = scene.flow(1, 3)
     assert flow.shape == truth.shape and np.median(np.linalg.norm(flow - 2 * truth, axis=-1)[visible]) < 0.5
     assert (seen == visible).mean() > 0.9
+
+
+def test_a_surface_models_tracks_are_joined_with_flow(scene_data, monkeypatch):
+    """A model that takes everything to be at rest and seen: flow moves its tracks, unless it is told not to."""
+    scene, data = scene_data
+    video = {"fingerprint": data.fingerprint, "original_height": 96, "original_width": 128, "fps": 1}
+    model, folder = SimpleNamespace(num_frames=5, height=48, width=64), str(data.path)
+    run = SimpleNamespace(model=model, video=video, data_dir=folder, flow_dir=folder, config={"rendering": "surface"},
+                          occlusion_threshold=0.5)  # fmt: skip
+
+    def at_rest(model, frames, pixels, method, progress):
+        scores = torch.zeros(len(frames), 5)
+        return {"pixels": pixels[:, None].repeat(1, 5, 1), "occlusion_score": scores, "depth": scores}
+
+    monkeypatch.setattr("networks.query.track_points", at_rest)
+    pixels = np.stack(np.meshgrid(np.arange(6, 58, 4), np.arange(6, 42, 4)), -1).reshape(-1, 2).astype(np.float32)
+    queries = np.column_stack([np.full(len(pixels), 2), 2 * pixels[:, ::-1] + 1]).astype(np.float32)
+    expected, visible = scene.tracks(2, pixels)
+    errors = {}
+    for refine in ("off", "auto", "on"):
+        tracks = track_queries(RunSource(run, refine=refine), queries)
+        errors[refine] = np.linalg.norm(tracks.tracks - 2 * (expected + 0.5), axis=-1)[visible].mean()
+        assert refine == "off" or (tracks.occluded == ~visible).mean() > 0.85
+    assert errors["auto"] == errors["on"] < 0.5 * errors["off"]
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
