@@ -16,13 +16,14 @@ import torch
 
 from preprocess.features import BoundedCache, CensusAppearance
 from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
+from preprocess.hidden import Walk, joined_by
 from preprocess.images import enlarge, exposure, luminance, pixel_grid, relit, resize, sample, shrink
 from preprocess.keypoints import find_keypoints, moving_together
 from preprocess.motions import Motions
 from preprocess.pairs import outwards
 from util import inside_image
 
-REVISION = 5  # of what follows: flow of another one is estimated again
+REVISION = 6  # of what follows: flow of another one is estimated again
 SEARCH_STEPS = 25  # of gradient descent, twice the preset's
 ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
 RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
@@ -32,7 +33,6 @@ HINT_LEAD = 1.0  # levels of luminance by which another flow must beat the first
 OWN_LEAD = 0.0  # the same of hints that are not, against the walk's own flow
 COLOUR_WINDOW, BLUR = 3, 0.7  # of colour differences; of the luminance that motions are registered on
 EXACT_PX, EXACT_WINDOW, EXACT_LEAD = 0.7, 15, 0.25  # ordered flow is refined by so little, where errors fall so much
-FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
 
 
 class DisFlow:
@@ -86,34 +86,41 @@ class DisFlow:
                 flows[k] = self.dis.calc(self.images[i], self.images[j], None)
             return flows
         for steps in outwards(i, partners):
-            reached, state = i, (None, None, None)
+            reached, walk = i, None
             for place, j in steps:
-                state = self.advance(i, reached, j, *state, hints=hints.get(j, []) if hints else [])
-                reached, flows[place] = j, state[0]
+                walk = self.advance(i, reached, j, walk, hints.get(j, []) if hints else [])
+                reached, flows[place] = j, walk.flow
         return flows
 
-    def advance(self, i, reached, j, flow, seen, motion, hints):
-        """Carry the flow i -> reached on to frame j, and correct it there; nothing is reached yet where it is None.
+    def advance(self, i, reached, j, walk, hints):
+        """Carry a Walk from frame i that has reached a frame on to frame j, and correct it there; None: not yet begun.
 
-        Returns flow (H, W, 2), seen (H, W): the pixels that look alike in j, and motion (H, W, 2) of the last frame.
         What is not seen moves on with what is seen around it of the same surface, or as it did before.
         """
         step = 1 if j > i else -1
         for k in range(reached, j, step):
-            following = self.adjacent[k, k + step]
-            if flow is None:
-                flow = motion = following
-                seen = self.looks_alike(i, k + step, flow) & (self.reliable[i, k + step] > 0)
-                continue
-            arrived = pixel_grid(self.size) + flow
-            sure = seen & (sample(self.reliable[k, k + step], arrived) > 0.5)
-            motion = fill(np.where(sure[..., None], sample(following, arrived), motion), flow, sure)
-            flow = flow + motion
+            following, returns = self.adjacent[k, k + step], self.reliable[k, k + step]
+            if walk is None:
+                seen = self.looks_alike(i, i + step, following) & (returns > 0)
+                walk = Walk.begin(following, seen, self.joined(i, step, following, seen))
+            else:
+                arrived = pixel_grid(self.size) + walk.flow
+                walk = walk.carried(sample(following, arrived), walk.seen & (sample(returns, arrived) > 0.5))
+            walk = walk.followed_back(self.adjacent[k + step, k], self.reliable[k + step, k] > 0)
         if abs(j - i) == 1:
-            return flow, seen, motion
-        corrected = self.correct(i, j, flow, hints)
-        alike = self.looks_alike(i, j, corrected)
-        return np.where(alike[..., None], corrected, flow), alike, motion
+            return walk
+        corrected = self.correct(i, j, walk.flow, hints)
+        return walk.corrected(corrected, self.looks_alike(i, j, corrected))
+
+    def joined(self, i, step, flow, seen):
+        """How surely neighbours in frame i are of one surface, see preprocess.hidden: by its flow to either side.
+
+        What vanishes at the first step is still seen on the other side, so the flow to there leads.
+        """
+        flows, back = [(flow, seen)], i - step
+        if 0 <= back < len(self.frames):
+            flows.insert(0, (self.adjacent[i, back], self.reliable[i, back] > 0))
+        return joined_by(self.frames[i], flows)
 
     def returns(self, i, j):
         """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
@@ -211,33 +218,3 @@ class DisFlow:
 def known(hints):
     """Those of the flows (H, W, 2) that are known anywhere."""
     return [hint for hint in hints if np.isfinite(hint).any()]
-
-
-def fill(motion, flow, trusted):
-    """Replace motion (H, W, 2) where it is not trusted (H, W) by that of trusted pixels around, of the same surface.
-
-    What is hidden moves on with the rest of its surface: pixels whose `flow` so far is alike. Works on a coarse grid.
-    """
-    if trusted.all():
-        return motion
-    cell = max(1, round(max(trusted.shape) / FILL_CELLS))
-    known = trusted[::cell, ::cell]
-    coarse_flow, value = flow[::cell, ::cell], np.where(known[..., None], motion[::cell, ::cell], 0)
-    weight = known.astype(np.float32)
-    across, down = (
-        np.exp(-np.square(np.diff(coarse_flow, axis=axis)).sum(-1) / (2 * FILL_PX**2)) for axis in (1, 0)
-    )
-    fixed, mass = value.copy(), weight.copy()  # value is what spreads, times its weight; mass its weight
-    for _ in range(FILL_STEPS):
-        total, share, strongest = value.copy(), mass.copy(), mass.copy()
-        for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
-            for to, source in ((ahead, behind), (behind, ahead)):
-                total[to] += alike[..., None] * value[source]
-                share[to] += alike * mass[source]
-                np.maximum(strongest[to], alike * mass[source], out=strongest[to])
-        mass = np.where(known, 1, strongest).astype(np.float32)
-        mean = total / np.maximum(share, 1e-12)[..., None]
-        value = np.where(known[..., None], fixed, mean * mass[..., None]).astype(np.float32)
-    spread = resize(value / np.maximum(mass, 1e-12)[..., None], trusted.shape)
-    reached = resize(mass[..., None], trusted.shape)[..., 0] > 1e-3
-    return np.where((trusted | ~reached)[..., None], motion, spread).astype(np.float32)
