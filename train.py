@@ -78,7 +78,16 @@ def prepare(arguments, config, data, device):
         hard and config.error_map == "online", config.pair_weight, config.swap)
     if surface and state is None and not arguments.init_from:
         edges = edge_weights(sampler.pool, config.depth_cell)
-        model.depth.data.copy_(initial_depth(sampler, config.depth_cell, config.depth_margin, edges))
+        if config.depth_cell == 1:
+            e2 = edge_weights(sampler.pool, 2)
+            d2 = initial_depth(sampler, 2, config.depth_margin, e2)
+            N, H, W = model.depth.shape
+            from networks.surface import sample_grid
+            from util import pixel_grid
+            g = pixel_grid(H, W).reshape(1, -1, 2).expand(N, -1, -1)
+            model.depth.data.copy_(sample_grid(d2, torch.arange(N), g / 2).view(N, H, W))
+        else:
+            model.depth.data.copy_(initial_depth(sampler, config.depth_cell, config.depth_margin, edges))
     parts = Parts(model, make_optimizer(model, config), sampler, Average(model, config.ema))
     if state is not None:
         parts.restore(state)
@@ -133,12 +142,22 @@ def train(arguments, config):
     curves, good = Curves(out_dir, step, config), snapshot()
     objective, weights_at = make_objective(model, sampler, config)
 
+    import os
+    SEARCH = int(os.environ.get("SEARCH", "0"))
+    if SEARCH:
+        import depth_search
+        dgen = torch.Generator().manual_seed(0)
+        dedges = depth_search.pixel_edges(sampler.pool.frames.view(model.num_frames, model.height, model.width, 3))
     with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
         while clock.progress(step) < 1 and stop.received is None:
             nominal = clock.nominal_step(step)
             if config.error_map == "render" and sampler.hard and step and step % config.error_map_every == 0:
                 sampler.set_error_maps(render_error_maps(model, data))
             max_interval = interval(nominal, config.interval_start, config.interval_every, model.num_frames - 1)
+            if SEARCH and step >= 100 and step % SEARCH == 0:
+                changed = depth_search.search_step(model, sampler, dedges, dgen)
+                if parts.average.decay: parts.average.weights[parts.average.names.index("depth")].copy_(model.depth.data)
+                if step % 200 == 0: print("changed", step, float(changed), flush=True)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
 
             terms, statistics, error = objective(batch, nominal)

@@ -69,7 +69,7 @@ OPTIONS = [
          " surface: one sample, at a learned depth of its pixel"),
         ("depth_cell", int, 2, (1, 64), "surface: pixels per cell of the depth maps"),
         ("depth_margin", float, 0.2, (0.001, 1), "surface: how far hidden points lie behind what hides them"),
-        ("mapping", str, "invertible", ("invertible", "grid", "separate"), "grid: couplings that look scale and"
+        ("mapping", str, "invertible", ("invertible", "grid", "monotone", "separate"), "grid: couplings that look scale and"
          " shift up in grids; separate: the paper's 'not invertible' ablation"),
         ("coupling_layers", int, 6, (1, 64), "affine coupling layers of the mapping"),
         ("coupling_width", int, 256, (4, 4096), "hidden width of a coupling layer"),

@@ -15,6 +15,10 @@ def build_model(num_frames, height, width, *, rendering="volume", mapping="inver
     if mapping == "invertible":
         network = InvertibleMapping(num_frames, coupling_layers, coupling_width, coupling_hidden, affine=affine,
                                     zero_init=zero_init, code_scale=code_scale, max_log_scale=max_log_scale, amp=amp)
+    elif mapping == "monotone":
+        from networks.monotone import MonotoneMapping
+        import os
+        network = MonotoneMapping(num_frames, coupling_layers, **eval(os.environ.get("MONO", "{}")))
     elif mapping == "grid":
         network = GridMapping(num_frames, coupling_layers, max_log_scale)
     else:

@@ -24,6 +24,11 @@ class SurfaceModel(VideoModel):
 
     def surface_depth(self, frame_ids, pixels):
         """Depth of the visible surface of frames (F,) at pixels (F, n, 2) -> (F, n); the border's value outside."""
+        if self.cell == 1:
+            x, y = pixels.nan_to_num().round().unbind(-1)
+            _, height, width = self.depth.shape
+            index = (frame_ids[:, None] * height + y.clamp(0, height - 1).long()) * width + x.clamp(0, width - 1).long()
+            return self.depth.flatten()[index]
         return sample_grid(self.depth, frame_ids, pixels / self.cell)
 
     def lift(self, frame_ids, pixels):
