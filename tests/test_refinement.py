@@ -77,6 +77,7 @@ def test_flow_alone_follows_points_seen_or_hidden(scene, unchained):
     near, near_scores = refinement.flow_tracks(unchained, *queries, window=range(START, START + 2))
     assert near.shape == (len(pixels), 2, 2)
     assert ((near_scores[:, 1] < 0.5) == (scores[:, START + 1] < 0.5)).mean() > 0.97
+    assert (refinement.flow_tracks(unchained, *queries, window=range(2, FRAMES))[0][:, START - 2] == pixels).all()
     clear = visible[:, START + 1]
     assert np.median(np.linalg.norm(near - expected[:, START : START + 2], axis=-1)[clear]) < 0.05
 
@@ -172,6 +173,56 @@ def test_consensus_is_the_mean_of_what_agrees_with_the_best():
     np.testing.assert_allclose(places[3, 0], 50, atol=0.01)
     np.testing.assert_allclose(error, [0.5, 2, inf, 1], rtol=1e-5)
     np.testing.assert_allclose(agreement.T, [[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 1, 1]], atol=0.15)
+
+
+def test_consensus_weighs_flows_by_their_errors():
+    """A precise flow and one of three times the error: nine to one in the mean, and the precise one is the best."""
+    ends = np.float32([[[0.1, 0]], [[0, 0]]])
+    places, error, _ = refinement.consensus(ends, np.float32([[3], [1]]), np.ones((2, 1), np.float32))
+    assert places[0, 0] == pytest.approx(0.01, rel=0.02) and error[0] == pytest.approx(np.sqrt(0.1 * 9 + 0.9), rel=0.01)
+
+
+def test_frames_in_which_few_flows_agreed_say_less():
+    """Frames 0 and 1 send a point to different places in frame 2; the one whose share is larger is believed."""
+    hops = even_hops(32, 12, {(0, 2): (4, 0), (2, 0): (-4, 0), (1, 2): (20, 0), (2, 1): (-4, 0)})
+    hops.flow[2][hops.rows[2][1]] = [-20, 0]
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    for believed, share in ((4, [0.8, 0.2, 0]), (20, [0.2, 0.8, 0])):
+        walk = one_walk(np.zeros((3, 2)) + [3, 5], [0.5, 0.5, np.inf], share)
+        places, _, found_share = refinement.reach(hops, [0, 1], 2, walk, 0)
+        assert places[0, 0] == pytest.approx(3 + believed, abs=0.1) and found_share[0] == pytest.approx(0.8, abs=0.01)
+
+
+def test_surely_hidden_points_keep_the_models_track(monkeypatch):
+    """Flow arrives in frame 2 with a large error and few that agree, far from the model, which stands there."""
+    places = np.zeros((5, 2)) + [9, 5]
+    walk = one_walk(places, [0, 0.3, 7, 0.3, 0.3], [1, 1, 0.05, 1, 1])
+    monkeypatch.setattr(refinement, "Hops", lambda data: None)
+    monkeypatch.setattr(refinement, "walk_all", lambda *args: walk)
+    monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen: tracks)
+    tracks = np.float32([places])
+    tracks[0, 2] = [12, 5]
+    found, scores = refinement.refine(SimpleNamespace(num_frames=5), np.zeros(1, int), None, tracks, np.ones((1, 5)))
+    assert scores[0, 2] > refinement.SURELY_HIDDEN and (found[0, 2] == tracks[0, 2]).all()
+    assert (scores[0, [0, 1, 3, 4]] < 0.5).all()
+
+
+def test_joined_tracks_are_smoothed(scene, data, monkeypatch):
+    monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen: np.full_like(tracks, 7))
+    model = np.zeros((1, FRAMES, 2), np.float32)
+    tracks = refinement.refine(data, np.array([START]), np.float32([[9, 9]]), model, np.zeros((1, FRAMES)))[0]
+    assert (tracks == 7).all()
+
+
+def test_hidden_points_are_carried_within_the_window(monkeypatch):
+    """Frames 3 to 5 of six: frame 4 has flow from frame 3 only, which no filter trusts."""
+    flow = {(3, 4): (2, 0), (4, 3): (-2, 0), (3, 5): (4, 0), (5, 3): (-4, 0), (0, 1): (0, 5)}
+    hops = even_hops(16, 12, flow)
+    hops.trusted = lambda i, j, points: np.full(len(points), (i, j) != (3, 4))
+    monkeypatch.setattr(refinement, "Hops", lambda data: hops)
+    tracks, scores = refinement.flow_tracks(None, np.array([3]), np.float32([[5, 5]]), window=range(3, 6))
+    np.testing.assert_allclose(tracks[0], [[5, 5], [7, 5], [9, 5]], atol=1e-3)
+    assert (scores[0] > 0.5).tolist() == [False, True, False]
 
 
 def test_seen_where_many_flows_agree_with_a_small_error():
