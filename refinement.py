@@ -155,9 +155,7 @@ def walk_all(hops, frames, pixels, window, progress=None):
     for frame in np.unique(frames):
         rows = np.flatnonzero(frames == frame)
         walk.put(rows, walk_outwards(hops, int(frame), pixels[rows], window))
-        if progress is not None:
-            progress(len(rows) * len(window))
-    return walk_again(hops, frames, walk, window)
+    return walk_again(hops, frames, walk, window, progress)
 
 
 def walk_outwards(hops, frame, pixels, window):
@@ -171,8 +169,11 @@ def walk_outwards(hops, frame, pixels, window):
     return walk
 
 
-def walk_again(hops, frames, walk, window):
-    """A new Walk of the queries of frames (Q,): each frame is reached from all others, as the walk has them."""
+def walk_again(hops, frames, walk, window, progress=None):
+    """A new Walk of the queries of frames (Q,): each frame is reached from all others, as the walk has them.
+
+    It takes most of the time, so this is where progress is told.
+    """
     columns = frames - window.start
     result = Walk.start(walk.places[np.arange(len(frames)), columns], columns, len(window))
     for target in window:
@@ -180,6 +181,8 @@ def walk_again(hops, frames, walk, window):
         if sources and len(rows):
             part = Walk(walk.places[rows], walk.error[rows], walk.share[rows])
             result.enter(rows, target - window.start, *reach(hops, sources, target, part, window.start))
+        if progress is not None:
+            progress(len(frames))
     return result
 
 
