@@ -2,8 +2,8 @@
 
     python -m benchmarks.flow_epe [--raft_weights FILE ...] [--out benchmarks/results/flow_epe.md]
 
-Three tables: public pairs; held-out scenes of the training generator, by their motion; clips of benchmarks.scenes (an
-independent generator), between frames 1, 4 and 12 apart. Over visible pixels (public pairs: over known ones).
+Two tables: public pairs; clips of benchmarks.scenes, between frames 1, 4 and 12 apart. Over visible pixels (public
+pairs: over known ones).
 The public pairs (three of Middlebury, one of KITTI) are no part of the project: they are read from the folder data/flow
 in $OMNIMOTION_SHARED; without it that table is left out.
 """
@@ -14,36 +14,21 @@ import os
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import util
 from benchmarks.scenes import BENCHMARK_KINDS, make_scene
 from preprocess.flow import DisFlow, RaftFlow, end_point_error, read_pair
-from preprocess.raft_weights import SHIPPED, load_raft
-from preprocess.train_flow import held_out_scenes
+from preprocess.raft_weights import load_raft
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 GAPS = (1, 4, 12)
-HELD_OUT_SIZE, HELD_OUT_COUNT, CLIP_SEED = (192, 256), 8, 100
+CLIP_SEED = 100
 PAIRS = ("middlebury_RubberWhale", "middlebury_Urban3", "middlebury_Venus", "kitti_example")
 
 
 def pair_errors(estimator):
     """End-point error on each of PAIRS."""
     return [end_point_error(estimator, *read_pair(SHARED / "data" / "flow" / name)) for name in PAIRS]
-
-
-def scene_errors(estimator, held_out):
-    """Mean over a class's scenes of the end-point error over visible pixels, for each class; both directions."""
-    errors = []
-    for pairs in held_out.values():
-        images = (pairs.images * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()  # (2, B, H, W, 3)
-        flow, visible = pairs.flow.permute(0, 1, 3, 4, 2).numpy(), pairs.visible.numpy()
-        both = [(k, b) for k in (0, 1) for b in range(images.shape[1])]
-        errors.append(np.mean([
-            end_point_error(estimator, images[k, b], images[1 - k, b], flow[k, b], visible[k, b]) for k, b in both
-        ]))  # fmt: skip
-    return errors
 
 
 def clip_errors(estimator, clips):
@@ -72,8 +57,8 @@ def estimators(weights, iterations):
 
 
 def default_weights():
-    """The shipped weights and raft-small-sintel, where they are."""
-    return [path for path in (SHIPPED, SHARED / "data" / "weights" / "raft-small-sintel.pth") if path.exists()]
+    """raft-small-sintel, where it is."""
+    return [path for path in (SHARED / "data" / "weights" / "raft-small-sintel.pth",) if path.exists()]
 
 
 def table(title, columns, rows):
@@ -85,7 +70,7 @@ def table(title, columns, rows):
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flow_epe", description=__doc__.splitlines()[0])
-    parser.add_argument("--raft_weights", nargs="*", type=Path, help="default: the shipped and the Sintel weights")
+    parser.add_argument("--raft_weights", nargs="*", type=Path, help="default: the Sintel weights")
     parser.add_argument("--iters", type=int, default=20, help="RAFT's iterations (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="also write the tables here (markdown)")
     return parser.parse_args(arguments)
@@ -103,10 +88,6 @@ def main(arguments=None):
         lines += table("pair", PAIRS, {name: pair_errors(estimator) for name, estimator in tested.items()})
     else:
         print(f"skipped the public pairs: no {SHARED / 'data' / 'flow'} (set OMNIMOTION_SHARED)")
-    height, width = HELD_OUT_SIZE
-    held_out = held_out_scenes(height, width, HELD_OUT_COUNT, torch.device("cpu"))
-    rows = {name: scene_errors(estimator, held_out) for name, estimator in tested.items()}
-    lines += ["", *table(f"held-out scenes, {width}x{height}, by motion", held_out, rows)]
     clips = [make_scene(kind, CLIP_SEED) for kind in BENCHMARK_KINDS]
     rows = {name: clip_errors(estimator, clips) for name, estimator in tested.items()}
     lines += ["", *table("clips, 128x96, frames apart", map(str, GAPS), rows)]

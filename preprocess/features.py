@@ -132,15 +132,15 @@ class RaftAppearance:
     """RAFT's own matching features, on its grid of one cell per 8 pixels."""
 
     def __init__(self, weights=None, device="cpu"):
-        from preprocess.raft_weights import SHIPPED, cached_large, load_raft
+        from preprocess.raft_weights import cached_large, load_raft
 
-        present = [path for path in (weights, cached_large(), SHIPPED) if path is not None and Path(path).exists()]
-        if not present:
+        weights = weights or cached_large()
+        if not Path(weights).exists():
             raise UserError("--appearance raft: no RAFT weights here; name a file with --raft_weights, or use census")
         self.device = torch.device(device)
-        self.model, digest = load_raft(weights or present[0])
+        self.model, digest = load_raft(weights)
         self.model.to(self.device)
-        self.description = {"method": "raft", "weights": Path(weights or present[0]).name, "sha256": digest}
+        self.description = {"method": "raft", "weights": Path(weights).name, "sha256": digest}
 
     @torch.no_grad()
     def __call__(self, frame):

@@ -21,7 +21,7 @@ from networks import raft
 from networks.layers import bfloat16_is_fast
 from preprocess.dis import DisFlow
 from preprocess.pairs import outwards
-from preprocess.raft_weights import SHIPPED, cached_large, download_large, load_raft
+from preprocess.raft_weights import cached_large, download_large, load_raft
 
 # Frames whose long side is shorter than ENLARGE_BELOW are enlarged for RAFT, whose cells are 8 pixels wide, to about
 # ENLARGED pixels: on layered scenes of 128 (256) pixels that takes its end-point error from 2.0 to 1.3 (2.3 to 1.8);
@@ -203,19 +203,17 @@ def choose_estimator(weights, iterations, device, image_size, num_pairs, fast):
         return load_estimator(weights, iterations, device, "the weights given")
     if fast:
         return DisFlow(reason="speed was asked for")
-    large, shipped = cached_large(), SHIPPED
-    preferred = [large, shipped] if device.type == "cuda" else [shipped, large]
-    present = [path for path in preferred if path.exists()]
-    if not present:
+    present = cached_large()
+    if not present.exists():
         return DisFlow(reason="no RAFT weights here; --flow raft downloads some, --raft_weights names a file")
-    estimator = load_estimator(present[0], iterations, device, "weights found")
+    estimator = load_estimator(present, iterations, device, "weights found")
     if device.type != "cpu" or image_size is None:
         return estimator
     seconds = seconds_per_pair(estimator, image_size) * num_pairs
     estimate = f"RAFT would take about {duration(seconds)} for {num_pairs} pairs on this CPU"
     print(f"flow: {estimate}")
     if seconds > AUTO_LIMIT_SECONDS:
-        limit = f"more than {duration(AUTO_LIMIT_SECONDS)}; --raft_weights {present[0]} insists"
+        limit = f"more than {duration(AUTO_LIMIT_SECONDS)}; --raft_weights {present} insists"
         return DisFlow(reason=f"{estimate}, {limit}")
     return estimator
 

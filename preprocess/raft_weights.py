@@ -12,7 +12,6 @@ import util
 from networks import raft
 
 LARGE_URL = "https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"  # torchvision's, BSD-3-Clause
-SHIPPED = Path(raft.__file__).parent / "weights" / "raft_small_ours.pth"
 
 
 def cache_folder():

@@ -190,9 +190,8 @@ def test_published_end_point_errors():
 
 @pytest.fixture
 def no_weights(tmp_path, monkeypatch):
-    """An empty cache folder, and nothing shipped."""
+    """An empty cache folder."""
     monkeypatch.setenv("OMNIMOTION_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(flow_module, "SHIPPED", tmp_path / "shipped.pth")
     return tmp_path
 
 
@@ -207,12 +206,10 @@ def test_auto_without_weights_is_dis(no_weights, capsys):
     assert "no RAFT weights" in estimator.reason and estimator.reason in capsys.readouterr().out
 
 
-def test_auto_prefers_given_then_shipped_then_cached(no_weights, capsys):
+def test_auto_prefers_given_then_downloaded(no_weights, capsys):
     save_weights(raft_weights.cached_large(), small=False)
     choose = lambda **options: flow_module.make_estimator(image_size=(64, 80), device="cpu", **options)  # noqa: E731
     assert choose().description["model"] == "large"
-    save_weights(flow_module.SHIPPED)
-    assert choose().description["weights"] == "shipped.pth"
     assert "for 1 pairs on this CPU" in capsys.readouterr().out
     save_weights(no_weights / "mine.pth")
     given = choose(raft_weights=no_weights / "mine.pth", iterations=7).description
@@ -222,7 +219,7 @@ def test_auto_prefers_given_then_shipped_then_cached(no_weights, capsys):
 
 
 def test_auto_is_dis_when_raft_would_take_too_long(no_weights, monkeypatch):
-    save_weights(flow_module.SHIPPED)
+    save_weights(raft_weights.cached_large(), small=False)
     monkeypatch.setattr(flow_module, "seconds_per_pair", lambda *_: 10.0)
     estimator = flow_module.make_estimator(image_size=(64, 80), num_pairs=1000, device="cpu")
     assert estimator.description["method"] == "dis" and "2.8 h for 1000 pairs" in estimator.reason
