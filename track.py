@@ -7,15 +7,15 @@ import numpy as np
 from tqdm import tqdm
 
 import util
+from flow.formats import write_flo
 from loaders.data_dir import write_image
-from loaders.flow_files import write_flo
 from networks import query
 from outputs.depth import write_depth_npz, write_depth_png
 from outputs.options import add_run_options, make_folder, open_source, positive
 from outputs.ply import write_ply
-from outputs.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
-from outputs.tracking import chunk_option, dense_flow, needs_run, resize_map, track_queries
-from outputs.tracks_file import WRITERS
+from tracking.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
+from tracking.sources import chunk_option, dense_flow, needs_run, resize_map, track_queries
+from tracking.tracks_file import WRITERS
 from util import UserError
 
 SUFFIXES = {".npz": "queries", ".csv": "queries", ".flo": "flow", ".ply": "canonical"}

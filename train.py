@@ -17,10 +17,10 @@ from loaders.data_dir import DataDir
 from loaders.surface_sampler import SurfaceSampler
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
-from ordering import edge_weights, initial_depth
-from schedules import interval, learning_rate_factor, loss_weights, robust_scale, surface_loss_weights
-from terms import surface_terms, volume_terms
-from training import Average, Clock, Curves, Parts, check_finite, make_optimizer
+from training.depth_order import edge_weights, initial_depth
+from training.schedules import interval, learning_rate_factor, loss_weights, robust_scale, surface_loss_weights
+from training.state import Average, Clock, Curves, Parts, check_finite, make_optimizer
+from training.terms import surface_terms, volume_terms
 from util import StopSignal, UserError, atomic_path, command, pick_device, seed_everything
 
 NEAR_FRACTION = 0.2  # of the samples that mask_near makes transparent

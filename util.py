@@ -10,6 +10,7 @@ import functools
 import os
 import signal
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,19 @@ def from_raster(raster, size, original_size):
     """The user's raster coordinates (centres at +0.5, at `original_size`) -> inside pixels; inverse of to_raster."""
     scale = raster.new_tensor([size[1] / original_size[1], size[0] / original_size[0]])
     return raster * scale - 0.5
+
+
+class BoundedCache:
+    """cache[i] = compute(i), the most recently used kept as long as they fit in `max_bytes` (always at least two)."""
+
+    def __init__(self, compute, max_bytes=2**30):
+        self.compute, self.max_bytes, self.entries, self.bytes = compute, max_bytes, OrderedDict(), 0
+
+    def __getitem__(self, i):
+        if i not in self.entries:
+            self.entries[i] = self.compute(i)
+            self.bytes += self.entries[i].nbytes
+            while len(self.entries) > 2 and self.bytes > self.max_bytes:
+                self.bytes -= self.entries.popitem(last=False)[1].nbytes
+        self.entries.move_to_end(i)
+        return self.entries[i]

@@ -10,16 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 import util
+from flow.formats import flow_to_color
 from loaders.data_dir import DataDir, write_image
-from loaders.flow_files import flow_to_color
 from networks import query
 from outputs import draw
 from outputs.options import add_run_options, make_folder, open_source, positive
-from outputs.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
 from outputs.stabilise import camera_motion, stabilised_history
-from outputs.tracking import chunk_option, needs_run, resize_map, track_queries
-from outputs.tracks_file import Tracks, read_tracks
 from outputs.video import video_writer
+from tracking.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
+from tracking.sources import chunk_option, needs_run, resize_map, track_queries
+from tracking.tracks_file import Tracks, read_tracks
 from util import UserError
 
 KINDS = ["tracks", "trails", "correspondences", "depth", "color", "flow"]
@@ -50,7 +50,7 @@ example:
 class Scene:
     """What all drawings need: where tracks come from, the frames, and the size (H, W) they are drawn at."""
 
-    source: object  # see outputs.tracking
+    source: object  # see tracking.sources
     data: DataDir
     size: tuple[int, int]
     args: argparse.Namespace

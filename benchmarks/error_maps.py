@@ -18,8 +18,8 @@ from evaluation.ground_truth import read_npz
 from evaluation.metrics import evaluated, share
 from evaluation.predictions import RunTracks, TracksFile
 from evaluation.scoring import metric_arguments
+from flow.formats import flow_to_color
 from loaders.data_dir import write_image
-from loaders.flow_files import flow_to_color
 from util import UserError, command
 
 ERROR_ABOVE = 4.0  # pixels at 256 x 256

@@ -29,9 +29,9 @@ from evaluation.metrics import mean_metrics
 from evaluation.predictions import RunTracks, from_tracks, open_baseline
 from evaluation.scoring import score
 from loaders.data_dir import DataDir, write_image
-from outputs.tracks_file import write_tracks
 from preprocess import build
 from preprocess.pairs import ALL_PAIRS_UP_TO
+from tracking.tracks_file import write_tracks
 from util import UserError, atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]

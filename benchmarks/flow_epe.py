@@ -17,13 +17,33 @@ import numpy as np
 
 import util
 from benchmarks.scenes import BENCHMARK_KINDS, make_scene
-from preprocess.flow import DisFlow, RaftFlow, end_point_error, read_pair
-from preprocess.raft_weights import load_raft
+from flow.__main__ import read_image
+from flow.dis import DisFlow
+from flow.formats import UNKNOWN, read_flo, read_kitti_flow
+from flow.raft import RaftFlow
+from flow.raft_weights import load_raft
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 GAPS = (1, 4, 12)
 CLIP_SEED = 100
 PAIRS = ("middlebury_RubberWhale", "middlebury_Urban3", "middlebury_Venus", "kitti_example")
+
+
+def read_pair(folder):
+    """(frame 1, frame 2, true flow (H, W, 2), known (H, W)) of a folder in Middlebury's or KITTI's layout."""
+    folder = Path(folder)
+    if (folder / "flow10.flo").exists():
+        names, flow = ("frame10.png", "frame11.png"), read_flo(folder / "flow10.flo")
+        known = (np.abs(flow) < UNKNOWN).all(axis=-1)
+    else:
+        names, (flow, known) = ("frame1.png", "frame2.png"), read_kitti_flow(folder / "flow_gt.png")
+    return *(read_image(folder / name) for name in names), flow, known
+
+
+def end_point_error(estimator, frame_1, frame_2, flow, known):
+    """Mean length (pixels) of the difference between an estimator's and the true flow, where it is known."""
+    estimator.load_frames([frame_1, frame_2])
+    return float(np.linalg.norm(estimator.flow_from(0, [1])[0] - flow, axis=-1)[known].mean())
 
 
 def pair_errors(estimator):

@@ -437,7 +437,7 @@ class Scene:
 
 
 class SceneFlow:
-    """A flow estimator (see preprocess.flow): a scene's true flow, plus optional Gaussian noise in pixels."""
+    """A flow estimator (see flow.estimators): a scene's true flow, plus optional Gaussian noise in pixels."""
 
     reason = "exact"
 

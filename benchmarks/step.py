@@ -19,9 +19,9 @@ from benchmarks.reference_step import reference_step
 from configs.options import MODEL_OPTIONS, add_options, resolve
 from loaders.correspondences import Batch
 from networks.build import build_model
-from schedules import loss_weights
-from terms import volume_terms
-from training import make_optimizer
+from training.schedules import loss_weights
+from training.state import make_optimizer
+from training.terms import volume_terms
 from util import command, pick_device, seed_everything
 
 NUM_FRAMES, HEIGHT, WIDTH = 50, 144, 256

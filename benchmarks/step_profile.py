@@ -22,7 +22,7 @@ import train
 from benchmarks.step import synchronize
 from evaluation import report
 from loaders.data_dir import DataDir
-from schedules import learning_rate_factor
+from training.schedules import learning_rate_factor
 from util import command, pick_device, seed_everything
 
 WARM_UP, OPERATORS = 5, 12  # steps; rows of the table

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from evaluation.ground_truth import read_npz
 from evaluation.predictions import RunTracks
-from outputs.tracks_file import write_tracks
+from tracking.tracks_file import write_tracks
 from util import UserError
 
 

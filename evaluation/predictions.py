@@ -129,7 +129,7 @@ def mark_outside(scores, tracks, video_size):
 
 
 def from_tracks(tracks):
-    """The Prediction in outputs.tracks_file.Tracks."""
+    """The Prediction in tracking.tracks_file.Tracks."""
     scores = mark_outside(tracks.occlusion_score, tracks.tracks, tracks.video_size)
     return Prediction(tracks.tracks, tracks.occluded, tracks.video_size, scores)
 
@@ -157,8 +157,8 @@ class RunTracks:
         return chosen
 
     def track(self, truth):
-        """The truth's queries as outputs.tracks_file.Tracks."""
-        from outputs.tracking import RunSource
+        """The truth's queries as tracking.tracks_file.Tracks."""
+        from tracking.sources import RunSource
 
         return track_truth(RunSource(self.run, threshold=self.threshold, refine=self.refine), truth, self.path)
 
@@ -167,8 +167,8 @@ class RunTracks:
 
 
 def track_truth(source, truth, where):
-    """The truth's queries, tracked by a source (see outputs.tracking), whose name is `where` -> Tracks."""
-    from outputs.tracking import track_queries
+    """The truth's queries, tracked by a source (see tracking.sources), whose name is `where` -> Tracks."""
+    from tracking.sources import track_queries
 
     check_frames(where, source.num_frames, truth)
     return track_queries(source, rescale_queries(truth.query_points, truth.video_size, source.video_size))
@@ -178,13 +178,13 @@ class FlowTracks:
     """Tracks of the stored flow of a data directory, without a model."""
 
     def __init__(self, data_dir):
-        from outputs.tracking import open_flow
+        from tracking.sources import open_flow
 
         self.name, self.source = "flow", open_flow(data_dir)
         self.video_size = self.source.video_size
 
     def track(self, truth):
-        """The truth's queries as outputs.tracks_file.Tracks."""
+        """The truth's queries as tracking.tracks_file.Tracks."""
         return track_truth(self.source, truth, self.source.data_dir)
 
     def predict(self, truth):

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import cKDTree
 
-from loaders.flow_files import flow_to_color
+from flow.formats import flow_to_color
 
 SHIFT = 4  # OpenCV draws at 1/16 pixel
 GAP = 8  # pixels between images side by side

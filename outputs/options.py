@@ -3,7 +3,7 @@
 import argparse
 
 import checkpoints
-from outputs.tracking import RunSource, open_flow
+from tracking.sources import RunSource, open_flow
 from util import UserError, pick_device
 
 OF_MODELS = {"method": "max_weight", "refine": "auto", "chunk": None}  # options with no meaning for flow: defaults

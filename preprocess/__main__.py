@@ -3,9 +3,10 @@
 import argparse
 import sys
 
+from flow.appearance import FEATURE_THRESHOLD
 from preprocess.chain import COLOR_THRESHOLD
 from preprocess.driver import build
-from preprocess.filter import CYCLE_THRESHOLD, FEATURE_THRESHOLD
+from preprocess.filter import CYCLE_THRESHOLD
 from preprocess.frames import FOLDER_FPS
 from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, KEYFRAME_REACH
 from util import command

@@ -7,7 +7,8 @@ Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 
 import torch
 import torch.nn.functional as F
 
-from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, sample_features, sample_flow
+from flow.appearance import FEATURE_THRESHOLD, cosine, features_at, sample_features
+from preprocess.filter import sample_flow
 from util import pixel_grid, sample_at_pixels
 
 COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]

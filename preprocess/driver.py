@@ -1,6 +1,6 @@
 """The stages of preprocessing, in order, each resumable: frames and masks -> flow -> filter -> chain -> counts.
 
-With two passes, flow, filter and chain are first done in a data directory inside this one (preprocess/fusion.py), which
+With two passes, flow, filter and chain are first done in a data directory inside this one (flow/candidates.py), which
 is deleted as soon as the flow of the second pass, estimated from what it stores, is complete.
 
 A stage writes one file per source frame; a file that is there is complete (see loaders.data_dir), so progress is kept
@@ -18,14 +18,16 @@ import time
 
 import torch
 
+from flow.appearance import CensusAppearance, make_appearance
+from flow.candidates import FlowFiles, FusedFlow
+from flow.estimators import DisFlow, describe, make_estimator
+from flow.raft_weights import download_large, load_raft
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
-from preprocess.features import CensusAppearance, make_appearance
 from preprocess.frames import FrameOptions, open_source
-from preprocess.fusion import FirstPass, FlowFiles, FusedFlow, StoredFlow
 from preprocess.intake import claimed, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
-from preprocess.raft_weights import download_large, load_raft
+from preprocess.passes import FirstPass, StoredFlow
 from preprocess.report import Progress, changes, gigabytes
 from preprocess.stages import FOLDERS, Reader, chain_flow, count_valid, estimate_flow, filter_flow
 from util import UserError, pick_device
@@ -42,7 +44,7 @@ def build(
 ):  # fmt: skip
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
-    flow: 'auto', 'raft', 'dis', or an estimator (see preprocess.flow), whose flow is not fused with any other. The
+    flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimators), whose flow is not fused with any other. The
     other arguments are the options of `python -m preprocess`. An earlier, interrupted call with the same arguments is
     continued. UserError: anything wrong with the arguments or the input.
     """
@@ -147,8 +149,6 @@ def make_flow(data, flow, raft_weights, iterations, files, fusion, device, num_p
 
 def choose_estimator(data, flow, raft_weights, iterations, device, num_pairs):
     """What `flow` names. A continued `auto` does not measure and choose anew: it might change its mind half-way."""
-    from preprocess.flow import DisFlow, describe, make_estimator  # not above: `python -m preprocess.flow` runs it
-
     requested = {"flow": flow, "raft_weights": raft_weights and str(raft_weights), "iterations": iterations}
     earlier = data.manifest.get("requested_flow", {})
     chosen = earlier.get("chosen") if earlier == {**requested, "chosen": earlier.get("chosen")} else None

@@ -5,51 +5,18 @@ centres of their corner cells on those of the image (align_corners). P pairs, a 
 """
 
 import torch
-import torch.nn.functional as F
 
+from flow.appearance import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
 from util import inside_image, pixel_grid, sample_at_pixels
 
 CYCLE_THRESHOLD = 3.0  # pixels
 OCCLUDED_FACTOR = 1.5  # an occluded pixel's forward-backward error is above 1.5 * the threshold (4.5 px)
 APPEARANCE_FROM = 3  # frames apart from which the appearance has to agree; nearer pairs may be occluded-but-reliable
-FEATURE_THRESHOLD = 0.5  # cosine similarity
 
 
 def sample_flow(flow, pixels):
     """Flow (P, H, W, 2) bilinearly at pixels (P, ..., 2) -> (P, ..., 2), zeros outside the image."""
     return sample_at_pixels(flow.movedim(-1, 1), pixels)
-
-
-def sample_features(features, pixels, height, width):
-    """Feature map (h, w, C) at image pixels (n, 2) of an H x W image -> (C, n), zeros outside."""
-    grid = pixels / pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)]) * 2 - 1
-    maps = features.float().permute(2, 0, 1)[None]
-    return F.grid_sample(maps, grid[None, None], align_corners=True)[0, :, 0]
-
-
-def features_of_pixels(features, height, width):
-    """Features of a frame, a map (h, w, C) or with one in `.map`, at every pixel of an H x W image -> (C, H*W)."""
-    features = getattr(features, "map", features)
-    if features.shape[:2] == (height, width):
-        return features.float().permute(2, 0, 1).flatten(1)
-    return sample_features(features, pixel_grid(height, width, features.device).flatten(0, 1), height, width)
-
-
-def features_at(features, positions):
-    """Features of a frame at positions (H, W, 2), what another frame's pixels see there -> (C, H*W).
-
-    features: a map (h, w, C), which is sampled, or an object that says itself how it looks from there (.aligned).
-    """
-    height, width = positions.shape[:2]
-    if hasattr(features, "aligned"):
-        return features_of_pixels(features.aligned(positions), height, width)
-    return sample_features(features, positions.flatten(0, 1), height, width)
-
-
-def cosine(features_1, features_2):
-    """Cosine similarity (n,) of (C, n) features. (torch's own is 20 times slower along the first dimension.)"""
-    norms = (features_1.square().sum(0) * features_2.square().sum(0)).sqrt()
-    return (features_1 * features_2).sum(0) / norms.clamp_min(1e-8)  # a feature of zeros agrees with nothing
 
 
 def cycle_masks(flow, flow_back, cycle_threshold=CYCLE_THRESHOLD):

@@ -33,9 +33,3 @@ def describe_rule(num_frames, max_interval=None):
     if max_interval is None or max_interval >= num_frames - 1:
         return "all pairs"
     return f"up to {max_interval} frames apart, keyframes up to {KEYFRAME_REACH * max_interval}"
-
-
-def outwards(i, partners):
-    """The partners before and after frame i, nearest first: two lists of (place in partners, frame)."""
-    placed = sorted(enumerate(partners), key=lambda step: abs(step[1] - i))
-    return [step for step in placed if step[1] < i], [step for step in placed if step[1] >= i]

@@ -9,10 +9,11 @@ import collections
 import numpy as np
 import torch
 
+from flow.appearance import halved
 from loaders.data_dir import encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
-from preprocess.features import BoundedCache, halved
+from util import BoundedCache
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
     "flow": ("first_pass", "flow"),

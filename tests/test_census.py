@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+from flow.appearance import (
+    FEATURE_THRESHOLD,
+    CensusAppearance,
+    cosine,
+    features_at,
+    features_of_pixels,
+    sample_features,
+)
 from preprocess.chain import appearance_agrees, resize_features
-from preprocess.features import CensusAppearance
-from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels, filter_pairs, sample_features
+from preprocess.filter import filter_pairs
 from util import pixel_grid
 
 SIZE = 64

@@ -13,8 +13,8 @@ from loaders.correspondences import Batch
 from networks import rendering
 from networks.build import build_model
 from networks.reference import NETWORKS, convert_reference, reference_architecture
-from schedules import loss_weights
-from terms import volume_terms
+from training.schedules import loss_weights
+from training.terms import volume_terms
 
 LOSS_NAMES = {
     "flow": "loss_flow", "rgb": "loss_rgb", "depth_range": "loss_depth_range", "distortion": "loss_distortion",

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.dis import DisFlow, fill
-from preprocess.images import exposure
+from flow.dis import DisFlow, fill
+from flow.images import exposure
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from flow.appearance import features_of_pixels, sample_features
 from preprocess.chain import appearance_agrees, chain_frame, resize_features
-from preprocess.filter import cycle_masks, features_of_pixels, filter_frame, filter_pairs, sample_features
+from preprocess.filter import cycle_masks, filter_frame, filter_pairs
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 CONFORMANCE = Path(os.environ.get("OMNIMOTION_CONFORMANCE", SHARED / "spec/conformance")) / "preprocess.npz"

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 import util
-from loaders.flow_files import flow_to_color, read_flo, read_kitti_flow, write_flo
+from benchmarks.flow_epe import end_point_error, read_pair
+from flow import __main__ as flow_command
+from flow import estimators, raft_weights
+from flow import raft as raft_flow
+from flow.dis import DisFlow
+from flow.formats import flow_to_color, read_flo, read_kitti_flow, write_flo
+from flow.raft import RaftFlow, enlargement
 from networks import raft
-from preprocess import flow as flow_module
-from preprocess import raft_weights
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 SINTEL = SHARED / "data" / "weights" / "raft-small-sintel.pth"
@@ -71,7 +75,7 @@ def test_pairs_in_both_layouts(tmp_path):
     cv2.imwrite(str(tmp_path / "kitti" / "flow_gt.png"), stored[..., ::-1])
     write_flo(tmp_path / "middlebury" / "flow10.flo", np.where(known[..., None], flow, 2e9))
     for folder in ("kitti", "middlebury"):
-        first, second, true_flow, found = flow_module.read_pair(tmp_path / folder)
+        first, second, true_flow, found = read_pair(tmp_path / folder)
         np.testing.assert_array_equal([first, second], moving_frames(2))
         np.testing.assert_array_equal(found, known)
         np.testing.assert_array_equal(true_flow[known], flow[known])
@@ -93,7 +97,7 @@ def test_flow_colors():
 
 
 def test_dis_follows_a_moving_texture():
-    estimator = flow_module.make_estimator("dis")
+    estimator = estimators.make_estimator("dis")
     estimator.load_frames(moving_frames())
     flows = estimator.flow_from(2, [4, 1])
     assert flows.shape == (2, 64, 80, 2) and flows.dtype == np.float32
@@ -116,7 +120,7 @@ def direct_raft(model, frames, i, walk, iterations):
 @pytest.mark.parametrize("small", [True, False])
 def test_raft_walks_outwards_warm_started(small):
     model, frames = random_raft(small), moving_frames()
-    estimator = flow_module.RaftFlow(model, "random", "", iterations=3, scale=1, half=False)
+    estimator = RaftFlow(model, "random", "", iterations=3, scale=1, half=False)
     estimator.load_frames(frames)
     flows = estimator.flow_from(2, [4, 0, 3, 1])
     for k, walk in enumerate([[3, 4], [1, 0], [3], [1]]):
@@ -124,17 +128,17 @@ def test_raft_walks_outwards_warm_started(small):
 
 
 def test_several_sources_and_small_batches_change_nothing(monkeypatch):
-    estimator = flow_module.RaftFlow(random_raft(), "random", "", iterations=2, scale=1, half=False)
+    estimator = RaftFlow(random_raft(), "random", "", iterations=2, scale=1, half=False)
     estimator.load_frames(moving_frames())
     together = estimator.flow_from_many([(0, [1, 2]), (3, [4, 1, 2])])
-    monkeypatch.setattr(flow_module, "VOLUME_BYTES", 0)  # one pair at a time, by the local lookup
+    monkeypatch.setattr(raft_flow, "VOLUME_BYTES", 0)  # one pair at a time, by the local lookup
     np.testing.assert_allclose(together[0], estimator.flow_from(0, [1, 2]), atol=1e-4)
     np.testing.assert_allclose(together[1], estimator.flow_from(3, [4, 1, 2]), atol=1e-4)
 
 
 def test_every_frame_is_encoded_once(monkeypatch):
     model, encoded = random_raft(), []
-    estimator = flow_module.RaftFlow(model, "random", "", iterations=1, scale=1)
+    estimator = RaftFlow(model, "random", "", iterations=1, scale=1)
     monkeypatch.setattr(model, "features", lambda image, original=model.features: encoded.append(1) or original(image))
     estimator.load_frames(moving_frames())
     for i in range(5):
@@ -143,9 +147,9 @@ def test_every_frame_is_encoded_once(monkeypatch):
 
 
 def test_feature_cache_is_bounded(monkeypatch):
-    estimator = flow_module.RaftFlow(random_raft(), "random", "", iterations=1, scale=1)
+    estimator = RaftFlow(random_raft(), "random", "", iterations=1, scale=1)
     estimator.load_frames(moving_frames())
-    monkeypatch.setattr(flow_module, "FEATURE_CACHE_BYTES", 1)
+    monkeypatch.setattr(raft_flow, "FEATURE_CACHE_BYTES", 1)
     whole = estimator.flow_from(0, [1, 2, 3, 4])
     assert len(estimator.cache) == 2
     np.testing.assert_array_equal(estimator.flow_from(0, [1, 2, 3, 4]), whole)
@@ -153,18 +157,18 @@ def test_feature_cache_is_bounded(monkeypatch):
 
 def test_small_and_odd_frames_keep_their_size():
     for height, width in ((17, 31), (64, 80)):
-        estimator = flow_module.RaftFlow(random_raft(), "random", "", iterations=1)
+        estimator = RaftFlow(random_raft(), "random", "", iterations=1)
         estimator.load_frames(moving_frames(height=height, width=width))
         assert estimator.flow_from(0, [1]).shape == (1, height, width, 2)
 
 
 def test_enlargement():
-    assert [flow_module.enlargement(90, side) for side in (24, 128, 192, 256, 319, 320, 854)] == [4, 3, 2, 1.5, 1, 1, 1]
+    assert [enlargement(90, side) for side in (24, 128, 192, 256, 319, 320, 854)] == [4, 3, 2, 1.5, 1, 1, 1]
 
 
 @pytest.mark.parametrize("factor", [2, 1.5])
 def test_flow_of_enlarged_frames_is_in_pixels_of_the_frame(factor):
-    estimator = flow_module.RaftFlow(random_raft(), "random", "", scale=factor)
+    estimator = RaftFlow(random_raft(), "random", "", scale=factor)
     estimator.load_frames(moving_frames(height=60, width=50))
     height, width = estimator.network_size
     left, right, top, bottom = estimator.padding
@@ -178,11 +182,11 @@ def test_flow_of_enlarged_frames_is_in_pixels_of_the_frame(factor):
 @pytest.mark.skipif(not (SINTEL.exists() and PAIRS.is_dir()), reason="no Sintel weights or Middlebury pairs at hand")
 def test_published_end_point_errors():
     model, digest = raft_weights.load_raft(SINTEL)
-    venus = flow_module.read_pair(PAIRS / "middlebury_Venus")
-    expected = ((flow_module.RaftFlow(model, SINTEL.name, digest, half=False), 0.3846),
-                (flow_module.DisFlow("fast", finest_scale=None), 0.5638))  # fmt: skip
+    venus = read_pair(PAIRS / "middlebury_Venus")
+    expected = ((RaftFlow(model, SINTEL.name, digest, half=False), 0.3846),
+                (DisFlow("fast", finest_scale=None), 0.5638))  # fmt: skip
     for estimator, error in expected:
-        assert flow_module.end_point_error(estimator, *venus) == pytest.approx(error, rel=0.01)
+        assert end_point_error(estimator, *venus) == pytest.approx(error, rel=0.01)
 
 
 # ---- choice and weights ----------------------------------------------------------------------------------------------
@@ -201,14 +205,14 @@ def save_weights(path, small=True):
 
 
 def test_auto_without_weights_is_dis(no_weights, capsys):
-    estimator = flow_module.make_estimator(image_size=(64, 80), num_pairs=10)
+    estimator = estimators.make_estimator(image_size=(64, 80), num_pairs=10)
     assert estimator.description["method"] == "dis"
     assert "no RAFT weights" in estimator.reason and estimator.reason in capsys.readouterr().out
 
 
 def test_auto_prefers_given_then_downloaded(no_weights, capsys):
     save_weights(raft_weights.cached_large(), small=False)
-    choose = lambda **options: flow_module.make_estimator(image_size=(64, 80), device="cpu", **options)  # noqa: E731
+    choose = lambda **options: estimators.make_estimator(image_size=(64, 80), device="cpu", **options)  # noqa: E731
     assert choose().description["model"] == "large"
     assert "for 1 pairs on this CPU" in capsys.readouterr().out
     save_weights(no_weights / "mine.pth")
@@ -220,8 +224,8 @@ def test_auto_prefers_given_then_downloaded(no_weights, capsys):
 
 def test_auto_is_dis_when_raft_would_take_too_long(no_weights, monkeypatch):
     save_weights(raft_weights.cached_large(), small=False)
-    monkeypatch.setattr(flow_module, "seconds_per_pair", lambda *_: 10.0)
-    estimator = flow_module.make_estimator(image_size=(64, 80), num_pairs=1000, device="cpu")
+    monkeypatch.setattr(estimators, "seconds_per_pair", lambda *_: 10.0)
+    estimator = estimators.make_estimator(image_size=(64, 80), num_pairs=1000, device="cpu")
     assert estimator.description["method"] == "dis" and "2.8 h for 1000 pairs" in estimator.reason
 
 
@@ -246,7 +250,7 @@ def test_offline_download_names_file_and_place(no_weights, monkeypatch):
 
     monkeypatch.setattr(raft_weights.urllib.request, "urlopen", offline)
     with pytest.raises(util.UserError, match="raft_large_C_T_SKHT_V2-ff5fadd5.pth.*no route.*put it at .*cache"):
-        flow_module.make_estimator("raft")
+        estimators.make_estimator("raft")
     assert not list((no_weights / "cache").iterdir())
 
 
@@ -278,7 +282,7 @@ def write_images(folder, frames):
 
 def test_command_writes_flow_and_picture(tmp_path):
     paths = write_images(tmp_path, moving_frames(2))
-    flow_module.main([*paths, "--out", str(tmp_path / "out" / "f.flo"), "--flow", "dis", "--png"])
+    flow_command.main([*paths, "--out", str(tmp_path / "out" / "f.flo"), "--flow", "dis", "--png"])
     flow = read_flo(tmp_path / "out" / "f.flo")
     np.testing.assert_allclose(flow[16:-16, 16:-16].mean((0, 1)), [1, 2], atol=0.2)
     assert cv2.imread(str(tmp_path / "out" / "f.png")).shape == (64, 80, 3)
@@ -296,7 +300,7 @@ def test_command_writes_flow_and_picture(tmp_path):
 def test_command_refuses(tmp_path, capsys, change, message):
     paths = write_images(tmp_path, moving_frames(2))
     with pytest.raises(SystemExit) as stop:
-        flow_module.main([*paths, "--out", str(tmp_path / "f.flo"), *change])
+        flow_command.main([*paths, "--out", str(tmp_path / "f.flo"), *change])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
     assert not (tmp_path / "f.flo").exists()
@@ -308,5 +312,5 @@ def test_command_refuses_bad_images(tmp_path, capsys):
     cases = ((second, "72x64"), (str(tmp_path / "text.png"), "not a readable image"), ("none.png", "no such image"))
     for other, message in cases:
         with pytest.raises(SystemExit):
-            flow_module.main([first, other, "--out", str(tmp_path / "f.flo")])
+            flow_command.main([first, other, "--out", str(tmp_path / "f.flo")])
         assert message in capsys.readouterr().err

@@ -5,11 +5,12 @@ import pytest
 
 import preprocess
 from benchmarks.scenes import make_scene
+from flow.candidates import FlowFiles, FusedFlow
+from flow.dis import DisFlow
+from flow.formats import UNKNOWN, write_flo
 from loaders.data_dir import DataDir
-from loaders.flow_files import UNKNOWN, write_flo
 from preprocess import driver
-from preprocess.dis import DisFlow
-from preprocess.fusion import FirstPass, FlowFiles, FusedFlow, StoredFlow
+from preprocess.passes import FirstPass, StoredFlow
 from tests.test_dis import LEFT, SIDE, TOP, square_over_background
 from util import UserError
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.dis import DisFlow
-from preprocess.keypoints import find_keypoints, foretold, match, moving_together
+from flow.dis import DisFlow
+from flow.keypoints import find_keypoints, foretold, match, moving_together
 
 HEIGHT, WIDTH, SIDE = 96, 128, 32
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.motions import Motions, choose, fit, in_cells, likeness, mean_field
+from flow.motions import Motions, choose, fit, in_cells, likeness, mean_field
 
 HEIGHT, WIDTH = 72, 96
 

@@ -12,14 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-import preprocess.flow
+from flow.appearance import CensusAppearance, DinoAppearance, make_appearance, sample_features
+from flow.dis import DisFlow
 from loaders.data_dir import DataDir, encode_flow
 from preprocess import build, driver
 from preprocess.__main__ import main, make_parser
-from preprocess.features import BoundedCache, CensusAppearance, DinoAppearance, make_appearance
-from preprocess.filter import sample_features
 from preprocess.pairs import choose_pairs, describe_rule
-from util import UserError, pixel_grid
+from util import BoundedCache, UserError, pixel_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE, NUM_FRAMES, STEP = (24, 40), 6, np.array([3.0, 1.0], np.float32)  # pixels a frame
@@ -453,9 +452,9 @@ def test_a_continued_auto_does_not_choose_anew(tmp_path, monkeypatch):
 
         def make_estimator(name, weights, iterations, device, image_size, num_pairs):
             asked.append((name, image_size))
-            return preprocess.flow.DisFlow() if chosen == "dis" else MovingFlow()
+            return DisFlow() if chosen == "dis" else MovingFlow()
 
-        monkeypatch.setattr(preprocess.flow, "make_estimator", make_estimator)
+        monkeypatch.setattr(driver, "make_estimator", make_estimator)
         build(moving_clip(), tmp_path / chosen, flow="auto", quiet=True, device="cpu", **options)
         return asked
 
@@ -574,7 +573,7 @@ def test_every_option_says_what_it_does_and_its_default():
 
 def test_the_flow_command_runs_without_a_warning():
     result = subprocess.run(
-        [sys.executable, "-m", "preprocess.flow", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-m", "flow.estimators", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert result.stderr == ""
 

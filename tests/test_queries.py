@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from outputs.queries import default_step, grid_queries, parse_queries, read_mask
+from tracking.queries import default_step, grid_queries, parse_queries, read_mask
 from util import UserError
 
 VIDEO = (40, 60)

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import refinement
 from benchmarks.scenes import SceneFlow, make_scene
 from preprocess import build
+from tracking import refinement
 from util import UserError
 
 FRAMES, HEIGHT, WIDTH, START = 8, 48, 64, 3

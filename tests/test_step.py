@@ -8,8 +8,8 @@ import losses
 from benchmarks import step as benchmark
 from benchmarks.reference_step import reference_terms
 from configs.options import resolve
-from schedules import loss_weights
-from terms import volume_terms
+from training.schedules import loss_weights
+from training.terms import volume_terms
 
 
 def test_same_loss_and_gradients():

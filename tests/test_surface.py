@@ -12,7 +12,7 @@ from loaders.data_dir import pack_mask
 from loaders.surface_sampler import SurfaceSampler
 from networks.build import build_model
 from networks.surface import grid_size, sample_grid
-from ordering import edge_weights, initial_depth, total_variation
+from training.depth_order import edge_weights, initial_depth, total_variation
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import checkpoints
 import track
 from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS
+from flow.formats import read_flo
 from loaders.data_dir import DataDir
-from loaders.flow_files import read_flo
 from networks.rendering import NEAR
-from outputs.tracking import RunSource, track_queries
-from outputs.tracks_file import Tracks, read_tracks, write_tracks
 from preprocess import build
+from tracking.sources import RunSource, track_queries
+from tracking.tracks_file import Tracks, read_tracks, write_tracks
 from util import UserError
 
 SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)

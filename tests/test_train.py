@@ -17,7 +17,7 @@ import train
 from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS, read_preset
 from networks import query
-from schedules import interval, learning_rate_factor, loss_weights, ramp, robust_scale
+from training.schedules import interval, learning_rate_factor, loss_weights, ramp, robust_scale
 from util import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,9 +10,9 @@ import viz
 from benchmarks.scenes import SceneFlow, make_scene
 from outputs import draw, video
 from outputs.stabilise import camera_motion, stabilised_history
-from outputs.tracking import RunSource
 from outputs.video import video_writer
 from preprocess import build
+from tracking.sources import RunSource
 from util import UserError
 
 try:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-import refinement
 from loaders.data_dir import DataDir
 from networks import query
-from outputs.tracks_file import Tracks
+from tracking import refinement
+from tracking.tracks_file import Tracks
 from util import UserError, from_raster, pixel_grid, to_raster
 
 FLOW_THRESHOLD = 0.5  # of the occlusion score of tracks by flow: the scores are made for it

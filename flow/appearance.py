@@ -6,17 +6,17 @@ goes into the manifest: what is computed again when it changes.
 """
 
 import hashlib
-from collections import OrderedDict
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from util import UserError, sample_at_pixels
+from util import UserError, pixel_grid, sample_at_pixels
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
 CACHE_BYTES = 2**30
+FEATURE_THRESHOLD = 0.5  # cosine similarity above which two pixels look alike
 
 
 def make_appearance(name, device="cpu", dino_weights=None, raft_weights=None):
@@ -132,7 +132,7 @@ class RaftAppearance:
     """RAFT's own matching features, on its grid of one cell per 8 pixels."""
 
     def __init__(self, weights=None, device="cpu"):
-        from preprocess.raft_weights import cached_large, load_raft
+        from flow.raft_weights import cached_large, load_raft
 
         weights = weights or cached_large()
         if not Path(weights).exists():
@@ -178,17 +178,33 @@ def file_hash(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class BoundedCache:
-    """cache[i] = compute(i), the most recently used kept as long as they fit in `max_bytes` (always at least two)."""
+def sample_features(features, pixels, height, width):
+    """Feature map (h, w, C) at image pixels (n, 2) of an H x W image -> (C, n), zeros outside."""
+    grid = pixels / pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)]) * 2 - 1
+    maps = features.float().permute(2, 0, 1)[None]
+    return F.grid_sample(maps, grid[None, None], align_corners=True)[0, :, 0]
 
-    def __init__(self, compute, max_bytes=CACHE_BYTES):
-        self.compute, self.max_bytes, self.entries, self.bytes = compute, max_bytes, OrderedDict(), 0
 
-    def __getitem__(self, i):
-        if i not in self.entries:
-            self.entries[i] = self.compute(i)
-            self.bytes += self.entries[i].nbytes
-            while len(self.entries) > 2 and self.bytes > self.max_bytes:
-                self.bytes -= self.entries.popitem(last=False)[1].nbytes
-        self.entries.move_to_end(i)
-        return self.entries[i]
+def features_of_pixels(features, height, width):
+    """Features of a frame, a map (h, w, C) or with one in `.map`, at every pixel of an H x W image -> (C, H*W)."""
+    features = getattr(features, "map", features)
+    if features.shape[:2] == (height, width):
+        return features.float().permute(2, 0, 1).flatten(1)
+    return sample_features(features, pixel_grid(height, width, features.device).flatten(0, 1), height, width)
+
+
+def features_at(features, positions):
+    """Features of a frame at positions (H, W, 2), what another frame's pixels see there -> (C, H*W).
+
+    features: a map (h, w, C), which is sampled, or an object that says itself how it looks from there (.aligned).
+    """
+    height, width = positions.shape[:2]
+    if hasattr(features, "aligned"):
+        return features_of_pixels(features.aligned(positions), height, width)
+    return sample_features(features, positions.flatten(0, 1), height, width)
+
+
+def cosine(features_1, features_2):
+    """Cosine similarity (n,) of (C, n) features. (torch's own is 20 times slower along the first dimension.)"""
+    norms = (features_1.square().sum(0) * features_2.square().sum(0)).sqrt()
+    return (features_1 * features_2).sum(0) / norms.clamp_min(1e-8)  # a feature of zeros agrees with nothing

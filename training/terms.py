@@ -7,7 +7,7 @@ import torch
 
 import losses
 from networks import rendering
-from ordering import total_variation
+from training.depth_order import total_variation
 from util import inside_image
 
 SMOOTHNESS_SHARE = 4  # the smoothness term looks at the first quarter of the points (paper section 4.4)

@@ -3,7 +3,7 @@
 DIS alone loses an object once it has moved by more than a patch or two and follows the background instead, there and
 back alike. Between adjacent frames it is nearly exact. So the flow i -> j starts from the flow i -> j-1 carried on by
 the adjacent flow j-1 -> j, and DIS only corrects it. Every flow is then put in order by the few affine motions that
-explain most of it (preprocess/motions.py). Measured on layered scenes: benchmarks/NOTES.md.
+explain most of it (flow/motions.py). Measured on layered scenes: benchmarks/NOTES.md.
 
 Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images luminance.
 """
@@ -14,13 +14,12 @@ import cv2
 import numpy as np
 import torch
 
-from preprocess.features import BoundedCache, CensusAppearance
-from preprocess.filter import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
-from preprocess.images import enlarge, exposure, luminance, pixel_grid, relit, resize, sample, shrink
-from preprocess.keypoints import find_keypoints, moving_together
-from preprocess.motions import Motions
-from preprocess.pairs import outwards
-from util import inside_image
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine, features_at, features_of_pixels
+from flow.images import enlarge, exposure, luminance, pixel_grid, relit, resize, sample, shrink
+from flow.keypoints import find_keypoints, moving_together
+from flow.motions import Motions
+from flow.walks import outwards
+from util import BoundedCache, inside_image
 
 REVISION = 5  # of what follows: flow of another one is estimated again
 SEARCH_STEPS = 25  # of gradient descent, twice the preset's
@@ -36,7 +35,7 @@ FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps =
 
 
 class DisFlow:
-    """Flow estimator (see preprocess.flow).
+    """Flow estimator (see flow.estimators).
 
     preset: plain DIS, each pair on its own ('fast', 'medium'; no walk). adjacent_hints(i, j): for adjacent frames, a
     list of flows (H, W, 2) that may be right; of other frames they are given to `flow_from`. They are NaN where nothing

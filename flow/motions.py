@@ -14,7 +14,7 @@ Conventions: flow float32 (H, W, 2), (x, y) in pixels, flattened to (n, 2) insid
 import cv2
 import numpy as np
 
-from preprocess.images import resize, sample, shrink
+from flow.images import resize, sample, shrink
 
 ROUNDS = 3  # the flow that has been put in order shows the motions better, and leads them on
 MOTIONS, LEAST, TRIES = 8, 40, 2  # at most so many, of so many pixels, looked for so often
@@ -45,7 +45,7 @@ class Motions:
         """Flow (H, W, 2) -> the same in order.
 
         error_of: a flow -> how badly it explains each pixel, (H, W) in levels; guide (H, W, C): colours.
-        matches: groups of points of one motion each that may be missing in the flow, see preprocess.keypoints.
+        matches: groups of points of one motion each that may be missing in the flow, see flow.keypoints.
         """
         ordered, cell = flow, max(1, round(max(self.size) / CELLS))
         alike = likeness(in_cells(np.float32(guide), cell))

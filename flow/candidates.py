@@ -2,10 +2,10 @@
 
 What sees two frames alone (RAFT, or whatever wrote flow files) is right in some places where walked DIS is lost, and
 lost in many where it is right. So none of it is stored as it is: the walk chooses, at each pixel, what explains the
-frames best, its own flow or a candidate's (preprocess/dis.py). The flow that a first pass over the video has filtered
+frames best, its own flow or a candidate's (flow/dis.py). The flow that a first pass over the video has filtered
 and chained is a candidate as well: of a second pass.
 
-Conventions: as in preprocess.flow; flow of a candidate is NaN where it is not known.
+Conventions: as in flow.estimators; flow of a candidate is NaN where it is not known.
 """
 
 import hashlib
@@ -13,15 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.data_dir import DataDir
-from loaders.flow_files import UNKNOWN, read_flo
-from preprocess.dis import DisFlow
-from preprocess.features import CACHE_BYTES, BoundedCache
+from flow.dis import DisFlow
+from flow.formats import UNKNOWN, read_flo
 from util import UserError
 
 
 class FusedFlow:
-    """Flow estimator (see preprocess.flow): walked DIS with the flow of others as candidates.
+    """Flow estimator (see flow.estimators): walked DIS with the flow of others as candidates.
 
     sources: flow estimators themselves, whose flow may be NaN. trusted: their flow leads, as DisFlow says.
     """
@@ -97,41 +95,3 @@ def fingerprint(paths):
     """sha256 over names, sizes and times of files: they may be many gigabytes."""
     states = [(path.name, (state := path.stat()).st_size, state.st_mtime_ns) for path in paths]
     return hashlib.sha256(repr(states).encode()).hexdigest()
-
-
-class FirstPass(DataDir):
-    """What a first pass has done so far: a data directory inside another one, whose frames it shares."""
-
-    FOLDER = "first_pass"
-
-    @classmethod
-    def of(cls, data):
-        """That of a data directory; made where there is none."""
-        path = data.path / cls.FOLDER
-        if (path / "manifest.json").exists():
-            return cls.open(path, unfinished=True)
-        path.mkdir(exist_ok=True)
-        first = cls.create(path, data.manifest["video"])
-        first.manifest["finished"] = ["frames"]
-        return first
-
-    def frame(self, i):
-        """uint8 (H, W, 3) RGB."""
-        return DataDir(self.path.parent, self.manifest).frame(i)
-
-
-class StoredFlow:
-    """Flow estimator: what the first pass of the data directory `data`, by the estimator described, has stored."""
-
-    def __init__(self, data, description):
-        self.data, self.description = data, {"method": "first pass", "by": description}
-
-    def load_frames(self, frames):
-        """Take the size of the frames, and open what is stored. UserError when it is not finished."""
-        first = FirstPass.open(self.data.path / FirstPass.FOLDER)
-        self.pairs = BoundedCache(lambda pair: first.flow(*pair), CACHE_BYTES // 4)  # adjacent ones come again
-        self.size = frames[0].shape[:2]
-
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
-        return np.stack([self.pairs[i, j] for j in partners]) if partners else np.empty((0, *self.size, 2), np.float32)
