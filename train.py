@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import checkpoints
+import heldout
 import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
 from loaders.correspondences import CorrespondencePool, Sampler
@@ -55,9 +56,10 @@ def check_same_run(state, config, data):
         raise UserError(f"--resume: {data.path} was made from another video than the run's ({state['video']['name']})")
     free = {"num_iters", "max_minutes", "device", "threads", "storage"}
     free |= {option.name for option in OPTIONS if option.group == "logging"}
+    before = {"held_out": 0.0} | state["config"]  # older runs held nothing out
     for key, value in vars(config).items():
-        if key not in free and state["config"].get(key, value) != value:
-            raise UserError(f"--resume: {key} is {value} here but {state['config'][key]} in the run; expected the same")
+        if key not in free and before.get(key, value) != value:
+            raise UserError(f"--resume: {key} is {value} here but {before[key]} in the run; expected the same")
 
 
 def prepare(arguments, config, data, device):
@@ -120,6 +122,7 @@ def record(parts, curves, step, config, good, out_dir, extra):
 def train(arguments, config):
     """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
     data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
+    data = data.without(heldout.choose(data, config.held_out, config.seed))
     seed_everything(config.seed)
     parts, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
@@ -162,6 +165,13 @@ def train(arguments, config):
     return step, clock.elapsed, stop.received
 
 
+def measure_held_out(arguments, config):
+    """Print and write what the run's newest weights, and the flow, make of the pairs that training left out."""
+    data = DataDir.open(arguments.data_dir)
+    run = checkpoints.load_run(arguments.out_dir, device=pick_device(config.device))
+    heldout.report(run, arguments.out_dir, data, heldout.choose(data, config.held_out, config.seed), config.seed)
+
+
 def parse(argv=None):
     """Command line -> arguments, resolved configuration."""
     parser = argparse.ArgumentParser(
@@ -188,6 +198,8 @@ def main(argv=None):
     step, seconds, received = train(arguments, config)
     why = f"stopped by {received}; go on with --resume" if received else "done"
     print(f"{why}: {step} steps, {seconds / 60:.1f} minutes; checkpoint in {checkpoints.newest(arguments.out_dir)}")
+    if config.held_out:
+        measure_held_out(arguments, config)
     print(f"next: python track.py --run {arguments.out_dir} --queries grid --out tracks.npz")
     print(f"      python viz.py --run {arguments.out_dir} --out videos/")
 

@@ -95,6 +95,8 @@ OPTIONS = [
         ("interval_start", int, 20, (1, 10**6), "largest frame distance of a pair at the start"),
         ("interval_every", int, 2000, (1, 10**8), "the largest distance grows by one every so many steps"),
         ("pair_weight", str, "cos", ("cos", "inverse_cos"), "weight over frame distance: released code, or paper"),
+        ("held_out", float, 0.0, (0, 0.5), "share of the pairs of frames (24 pairs at most) that training leaves out,"
+         " to measure at its end what it adds over the flow; 0: none"),
         ("swap", bool, True, None, "half of the time the two frames of a pair swap roles"),
         ("storage", str, "auto", ("auto", "device", "host", "disk"), "where the correspondences live during training"),
     ),

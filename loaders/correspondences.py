@@ -48,15 +48,16 @@ class CorrespondencePool:
 
     def __init__(self, data, device, storage="auto"):
         self.height, self.width, self.num_frames = data.height, data.width, data.num_frames
-        self.flow_step, partners = data.flow_step, [data.partners(i) for i in self._frames()]
-        self.sources = np.repeat(np.arange(self.num_frames), [len(of_frame) for of_frame in partners])
-        self.targets = np.concatenate(partners).astype(np.int64)
+        self.flow_step, rows = data.flow_step, [data.rows(i) for i in self._frames()]
+        self.sources = np.repeat(np.arange(self.num_frames), [len(of_frame) for of_frame in rows])
+        self.targets = np.concatenate([list(of_frame) for of_frame in rows]).astype(np.int64)
         self.keys = self.sources * self.num_frames + self.targets  # rising
         self.pair_counts = data.pair_counts
         self.storage = self._choose_storage(data, device) if storage == "auto" else storage
         self.device = device if self.storage == "device" else torch.device("cpu")
-        self.flow = self._load([data.flow_fixed(i).reshape(-1, self.height * self.width, 2) for i in self._frames()])
-        self.bits = self._load([data.valid_bits(i) for i in self._frames()])
+        rows = [list(of_frame.values()) for of_frame in rows]
+        flow = [data.flow_fixed(i).reshape(-1, self.height * self.width, 2) for i in self._frames()]
+        self.flow, self.bits = self._load(flow, rows), self._load([data.valid_bits(i) for i in self._frames()], rows)
         self.frames = torch.from_numpy(data.frames()).flatten(1, 2).to(self.device)  # (N, H*W, 3) uint8
         self.counts = torch.from_numpy(np.stack([data.count_map(i) for i in self._frames()]).astype(np.int32))
         self.counts = self.counts.flatten(1).to(self.device)  # (N, H*W)
@@ -70,16 +71,17 @@ class CorrespondencePool:
             return "device" if size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] else "disk"
         return "host" if size < HOST_LIMIT else "disk"
 
-    def _load(self, arrays):
-        """One array (P_i, ...) per source frame -> (R, ...) in one block, or the R memory maps of its rows."""
+    def _load(self, arrays, rows):
+        """One array (P_i, ...) per source frame, and which of its rows -> (R, ...) in one block, or R memory maps."""
         if self.storage == "disk":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and so is what is done with it
-                return [row for array in arrays for row in torch.from_numpy(array)]
-        block = torch.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), device=self.device,
+                return [torch.from_numpy(array)[row] for array, of_frame in zip(arrays, rows) for row in of_frame]
+        counts = [len(of_frame) for of_frame in rows]
+        block = torch.empty((sum(counts), *arrays[0].shape[1:]), device=self.device,
                             dtype=getattr(torch, arrays[0].dtype.name))
-        for part, array in zip(block.split([len(array) for array in arrays]), arrays):
-            part.copy_(torch.from_numpy(np.array(array)))
+        for part, array, of_frame in zip(block.split(counts), arrays, rows):
+            part.copy_(torch.from_numpy(np.array(array[of_frame])))
         return block
 
     # Numbers of pairs (numpy)

@@ -103,8 +103,8 @@ def read_image(path, grey=False):
 class DataDir:
     """One video's frames and correspondences on disk. Readers use DataDir.open, preprocessing DataDir.create."""
 
-    def __init__(self, path, manifest):
-        self.path, self.manifest = Path(path), manifest
+    def __init__(self, path, manifest, left_out=frozenset()):
+        self.path, self.manifest, self.left_out = Path(path), manifest, left_out
 
     @classmethod
     def open(cls, path, unfinished=False):
@@ -178,12 +178,24 @@ class DataDir:
 
     # Correspondences
 
+    def without(self, pairs):
+        """The same directory for readers, as if the pairs of frames {(i, j)} were not stored."""
+        return DataDir(self.path, self.manifest, frozenset(pairs))
+
+    def rows(self, i):
+        """{j: row} of frame i's partners in rising order: where its arrays hold them (see flow_fixed)."""
+        stored = enumerate(self.manifest["partners"][i])
+        return {j: row for row, j in stored if (i, j) not in self.left_out}
+
     def partners(self, i):
         """Rising list of the frames j for which the pair (i, j) is stored."""
-        return self.manifest["partners"][i]
+        return list(self.rows(i))
 
     def flow_fixed(self, i, direct=False):
-        """int16 (P_i, H, W, 2) memory map: flow of frame i to its partners in units of flow_step pixels."""
+        """int16 (P_i, H, W, 2) memory map: flow of frame i to its partners in units of flow_step pixels.
+
+        What is left out still has its row here, as in the file; so it has in valid_bits.
+        """
         return self.array(self._folders(direct)[0], i)
 
     def valid_bits(self, i, direct=False):
@@ -192,23 +204,27 @@ class DataDir:
 
     def flow(self, i, j, direct=False):
         """float32 (H, W, 2) pixels, chained if the directory is, or as estimated. UserError when it is not stored."""
-        return decode_flow(self.flow_fixed(i, direct)[self._partner_index(i, j)], self.flow_step)
+        return decode_flow(self.flow_fixed(i, direct)[self._row(i, j)], self.flow_step)
 
     def valid(self, i, j, direct=False):
         """Two bool (H, W): cycle-consistent pixels, and occluded ones whose flow is reliable. They are disjoint."""
-        bits = self.valid_bits(i, direct)[self._partner_index(i, j)]
+        bits = self.valid_bits(i, direct)[self._row(i, j)]
         return tuple(unpack_mask(bits, self.height, self.width))
 
     def count_map(self, i):
         """uint16 (H, W): the number of partners of frame i for which the pixel is valid."""
-        return np.asarray(self.array("counts", i))
+        counts, stored = np.asarray(self.array("counts", i)), self.manifest["partners"][i]
+        for row in set(range(len(stored))) - set(self.rows(i).values()):
+            counts = counts - unpack_mask(self.valid_bits(i)[row], self.height, self.width).any(0)
+        return counts
 
     @property
     def pair_counts(self):
         """int64 (N, N): number of valid pixels of each pair, 0 where the pair is not stored."""
         counts = np.zeros((self.num_frames, self.num_frames), np.int64)
-        for i, row in enumerate(self.manifest["pair_counts"]):
-            counts[i, self.partners(i)] = row
+        for i, of_frame in enumerate(self.manifest["pair_counts"]):
+            for j, row in self.rows(i).items():
+                counts[i, j] = of_frame[row]
         return counts
 
     # Files
@@ -253,10 +269,10 @@ class DataDir:
     def _folders(self, direct):
         return CHAINED if self.chained and not direct else DIRECT
 
-    def _partner_index(self, i, j):
+    def _row(self, i, j):
         try:
-            return self.partners(i).index(j)
-        except (ValueError, IndexError):
+            return self.rows(i)[j]
+        except (KeyError, IndexError):
             raise UserError(
                 f"{self.path}: no flow from frame {i} to {j} is stored (frames 0 to {self.num_frames - 1}); "
                 f"preprocess with a larger --max_interval"

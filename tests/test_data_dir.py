@@ -144,3 +144,20 @@ def test_stale_temporary_files_are_removed_and_others_kept(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     remove_stale_files(tmp_path)
     assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")) == ["flow", "flow/00002.npy"]
+
+
+def test_pairs_that_are_left_out_are_as_if_not_stored(tmp_path):
+    content = make_directory(tmp_path)
+    whole = DataDir.open(tmp_path)
+    data = whole.without({(0, 1), (2, 0)})
+    assert [data.partners(i) for i in range(3)] == [[2], [0], [1]]
+    assert data.pair_counts.tolist() == [[0, 0, 4], [5, 0, 0], [0, 7, 0]]
+    assert np.array_equal(data.count_map(0), content["valid"][0, 2].any(0))
+    assert np.array_equal(data.count_map(1), whole.count_map(1))
+    for i, j in ((0, 2), (1, 0), (2, 1)):
+        assert np.array_equal(data.flow(i, j), whole.flow(i, j))
+        assert np.array_equal(np.stack(data.valid(i, j)), content["valid"][i, j])
+    for read in (data.flow, data.valid):
+        with pytest.raises(UserError, match="no flow from frame 2 to 0"):
+            read(2, 0)
+    assert whole.partners(0) == [1, 2]

@@ -24,6 +24,9 @@ class HandMadeData:
     def partners(self, i):
         return [j for j in range(N) if j != i]
 
+    def rows(self, i):
+        return {j: row for row, j in enumerate(self.partners(i))}
+
     def flow_fixed(self, i):
         flow = np.zeros((N - 1, H, W, 2), np.int16)
         flow[..., 0] = (np.array(self.partners(i)) - i)[:, None, None] * 32

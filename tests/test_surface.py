@@ -68,8 +68,8 @@ class FourFrames:
         self.flow = random.normal(0, 48, (4, 4, 5, 6, 2)).astype(np.int16)  # 1.5 pixels
         self.cycle = random.random((4, 4, 5, 6)) < 0.7
 
-    def partners(self, i):
-        return self.stored[i]
+    def rows(self, i):
+        return {j: row for row, j in enumerate(self.stored[i])}
 
     def flow_fixed(self, i):
         return self.flow[i, self.stored[i]]

@@ -70,7 +70,7 @@ class Hops:
 
     def __init__(self, data):
         self.width, self.height, self.step = data.width, data.height, data.flow_step
-        self.rows = [{j: row for row, j in enumerate(data.partners(i))} for i in range(data.num_frames)]
+        self.rows = [data.rows(i) for i in range(data.num_frames)]
         self.flow = [data.flow_fixed(i) for i in range(data.num_frames)]
         self.bits = [data.valid_bits(i) for i in range(data.num_frames)]
 
