@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 import checkpoints
-import heldout
 import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
+from evaluation import held_out
 from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import DataDir
 from loaders.surface_sampler import SurfaceSampler
@@ -122,7 +122,7 @@ def record(parts, curves, step, config, good, out_dir, extra):
 def train(arguments, config):
     """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
     data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
-    data = data.without(heldout.choose(data, config.held_out, config.seed))
+    data = data.without(held_out.choose(data, config.held_out, config.seed))
     seed_everything(config.seed)
     parts, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
@@ -169,7 +169,7 @@ def measure_held_out(arguments, config):
     """Print and write what the run's newest weights, and the flow, make of the pairs that training left out."""
     data = DataDir.open(arguments.data_dir)
     run = checkpoints.load_run(arguments.out_dir, device=pick_device(config.device))
-    heldout.report(run, arguments.out_dir, data, heldout.choose(data, config.held_out, config.seed), config.seed)
+    held_out.report(run, arguments.out_dir, data, held_out.choose(data, config.held_out, config.seed), config.seed)
 
 
 def parse(argv=None):

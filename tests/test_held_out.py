@@ -10,9 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_train import RENDERING, ROOT, TINY, assert_equal, run
 
 import checkpoints
-import heldout
 import train
 from configs.options import read_preset
+from evaluation import held_out
 from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import DataDir, encode_flow, pack_mask, write_image
 from loaders.surface_sampler import SurfaceSampler
@@ -76,14 +76,14 @@ def all_pairs(num_frames):
 
 def test_few_pairs_are_chosen_of_all_intervals_by_the_seed():
     for num_frames, share, count in ((24, 0.03, 8), (24, 0.06, 15), (60, 0.03, 24), (8, 0.01, 1)):
-        chosen = heldout.choose(all_pairs(num_frames), share, 0)
+        chosen = held_out.choose(all_pairs(num_frames), share, 0)
         apart = sorted(j - i for i, j in chosen if i < j)
         assert len(apart) == count and len(chosen) == 2 * count and all((j, i) in chosen for i, j in chosen)
         assert apart[0] > 1 and all(0 <= i < num_frames for pair in chosen for i in pair)
-        again, other = (heldout.choose(all_pairs(num_frames), share, seed) for seed in (0, 1))
+        again, other = (held_out.choose(all_pairs(num_frames), share, seed) for seed in (0, 1))
         assert chosen == again != other
     # half of the 1711 pairs of 60 frames more than 1 apart are at most 17 apart: 42 + ... + 58 = 850
-    apart = [j - i for i, j in heldout.choose(all_pairs(60), 0.03, 0) if i < j]
+    apart = [j - i for i, j in held_out.choose(all_pairs(60), 0.03, 0) if i < j]
     assert abs(sum(distance <= 17 for distance in apart) - 12) <= 1
 
 
@@ -95,17 +95,17 @@ def test_the_published_method_holds_nothing_out():
 
 def test_nothing_is_held_out_where_every_pair_is_needed():
     for num_frames, share in ((3, 0.5), (7, 0.5), (24, 0)):
-        assert heldout.choose(all_pairs(num_frames), share, 0) == frozenset()
+        assert held_out.choose(all_pairs(num_frames), share, 0) == frozenset()
     near = SimpleNamespace(num_frames=20, partners=lambda i: [j for j in range(20) if 0 < abs(i - j) <= 2])
-    assert heldout.choose(near, 0.5, 0) == frozenset()  # 18 pairs of 2 frames apart
+    assert held_out.choose(near, 0.5, 0) == frozenset()  # 18 pairs of 2 frames apart
     one_way = SimpleNamespace(num_frames=20, partners=lambda i: list(range(i + 1, 20)))
-    assert heldout.choose(one_way, 0.5, 0) == frozenset()
+    assert held_out.choose(one_way, 0.5, 0) == frozenset()
 
 
 @pytest.mark.parametrize("kind", [Sampler, SurfaceSampler])
 @pytest.mark.parametrize("storage", ["host", "disk"])
 def test_no_sampler_draws_or_asks_a_pair_that_is_held_out(even, kind, storage, monkeypatch):
-    pairs = heldout.choose(even, SHARE, 0)
+    pairs = held_out.choose(even, SHARE, 0)
     pool, asked = CorrespondencePool(even.without(pairs), torch.device("cpu"), storage), []
     for name in ("flow_at", "cycle_at"):
         look_up = getattr(pool, name)
@@ -125,7 +125,7 @@ def test_no_sampler_draws_or_asks_a_pair_that_is_held_out(even, kind, storage, m
 
 @pytest.mark.parametrize("rendering", ["surface", "volume"])
 def test_training_is_the_same_to_the_bit_whatever_the_held_out_flow_says(even, tmp_path, rendering):
-    pairs = heldout.choose(even, SHARE, 0)
+    pairs = held_out.choose(even, SHARE, 0)
     other = translation(tmp_path / "other", wrong=pairs)
     options = [*RENDERING[rendering], "--num_iters", 3, "--held_out", SHARE]
     weights = [run(data.path, tmp_path / data.path.name, *options)["model"] for data in (even, other)]
@@ -136,9 +136,9 @@ def test_training_is_the_same_to_the_bit_whatever_the_held_out_flow_says(even, t
 
 def test_figures_of_a_known_motion_and_a_model_that_is_off(even, monkeypatch):
     monkeypatch.setattr("networks.query.track_points", off_by(2))
-    pairs = heldout.choose(even, SHARE, 0)
+    pairs = held_out.choose(even, SHARE, 0)
     trained = SimpleNamespace(model=None, config={"rendering": "surface"})
-    figures = heldout.measure(trained, even, pairs, 0)
+    figures = held_out.measure(trained, even, pairs, 0)
     apart = sorted(j - i for i, j in pairs if i < j)
     assert [figures["near"]["frames_apart"][0], figures["far"]["frames_apart"][1]] == [apart[0], apart[-1]]
     assert figures["near"]["frames_apart"][1] < figures["far"]["frames_apart"][0]
@@ -146,38 +146,38 @@ def test_figures_of_a_known_motion_and_a_model_that_is_off(even, monkeypatch):
         assert rows["flow"]["median_px"] < 1e-3 and rows["flow"]["within_1px"] > 0.97  # a few are lost at the border
         assert rows["model"] == {"median_px": pytest.approx(2, abs=1e-3), "within_1px": 0}
         assert rows["both"]["median_px"] < 0.1
-    lines = heldout.table(figures).splitlines()
+    lines = held_out.table(figures).splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["flow", "model", "both"]
     assert lines[3].split()[1:] == ["2.00", "0.0%", "2.00", "0.0%"]
 
     trained.config["rendering"] = "volume"
-    assert [list(rows) for rows in rows_of(heldout.measure(trained, even, pairs, 0))] == [["flow", "model"]] * 2
+    assert [list(rows) for rows in rows_of(held_out.measure(trained, even, pairs, 0))] == [["flow", "model"]] * 2
 
 
 def test_the_tracks_do_not_use_what_they_are_compared_with(even, tmp_path, monkeypatch):
     """Held-out flow that is 3 px off, there and back: so are tracks without it, and the rows say that."""
     monkeypatch.setattr("networks.query.track_points", off_by(0))
-    pairs = heldout.choose(even, SHARE, 0)
+    pairs = held_out.choose(even, SHARE, 0)
     wrong = translation(tmp_path / "wrong", wrong=pairs)
-    figures = heldout.measure(SimpleNamespace(model=None, config={"rendering": "surface"}), wrong, pairs, 0)
+    figures = held_out.measure(SimpleNamespace(model=None, config={"rendering": "surface"}), wrong, pairs, 0)
     for rows in rows_of(figures):
         assert all(row["median_px"] == pytest.approx(3, abs=1e-3) and row["within_1px"] < 0.03 for row in rows.values())
 
 
 def test_flow_that_does_not_come_back_is_no_measure(tmp_path):
     data = translation(tmp_path / "data", wrong={(2, 5)}, by=1.5)  # of one direction only
-    frames, _, targets, _ = heldout.correspondences(data, {(2, 5), (5, 2), (3, 6), (6, 3)}, 10, 0)
+    frames, _, targets, _ = held_out.correspondences(data, {(2, 5), (5, 2), (3, 6), (6, 3)}, 10, 0)
     assert sorted(set(zip(frames, targets))) == [(3, 6), (6, 3)] and len(frames) == 20
-    assert heldout.measure(SimpleNamespace(config={"rendering": "surface"}), data, {(2, 5)}, 0) == {}
+    assert held_out.measure(SimpleNamespace(config={"rendering": "surface"}), data, {(2, 5)}, 0) == {}
 
 
 def test_each_half_of_the_points_by_hand():
     apart = np.array([2, 3, 3, 9, 8])
-    figures = heldout.summarise({"flow": np.array([0.5, 1, 4, 2, 0])}, apart)
+    figures = held_out.summarise({"flow": np.array([0.5, 1, 4, 2, 0])}, apart)
     assert figures == {
         "near": {"frames_apart": [2, 3], "positions": 3, "rows": {"flow": {"median_px": 1, "within_1px": 2 / 3}}},
         "far": {"frames_apart": [8, 9], "positions": 2, "rows": {"flow": {"median_px": 1, "within_1px": 0.5}}}}
-    assert list(heldout.summarise({"flow": np.ones(2)}, np.array([4, 4]))) == ["near"]
+    assert list(held_out.summarise({"flow": np.ones(2)}, np.array([4, 4]))) == ["near"]
 
 
 def command(data, out_dir, *options):
@@ -189,7 +189,7 @@ def test_a_run_ends_with_the_figures_and_resumes_with_the_same_pairs(even, tmp_p
     printed = capsys.readouterr().out
     assert "held-out flow" in printed and "7 pairs" in printed and "\nboth " in printed
     first = json.loads((tmp_path / "heldout.json").read_text())
-    assert {tuple(pair) for pair in first["pairs"]} == heldout.choose(even, SHARE, 0) and first["step"] == 2
+    assert {tuple(pair) for pair in first["pairs"]} == held_out.choose(even, SHARE, 0) and first["step"] == 2
     scalars = EventAccumulator(str(tmp_path)).Reload()
     for row, values in first["far"]["rows"].items():
         assert scalars.Scalars(f"heldout_far/{row}_median_px")[0].value == pytest.approx(values["median_px"])

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-import refinement
 from evaluation.baselines import hop
 from networks import query
+from tracking import refinement
 from util import atomic_path
 
 FEWEST_FRAMES, FEWEST_PAIRS = 8, 20  # of a video, and more than 1 frame apart: with less every pair is needed
