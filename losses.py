@@ -84,6 +84,13 @@ def smoothness(previous, current, following, valid):
     return trimmed_mean(residual, torch.ones_like(residual), valid)
 
 
+def total_variation(depth, weights):
+    """Mean weighted absolute difference of neighbouring cells of depth (N, h, w)."""
+    across, down = weights
+    return ((depth[:, :, 1:] - depth[:, :, :-1]).abs() * across).mean() + (
+        (depth[:, 1:] - depth[:, :-1]).abs() * down).mean()
+
+
 def unit_sphere(canonical):
     """Mean of (|x|^2 - 1)^2 over the points (..., 3) outside the unit ball; weight 0 in the released config."""
     excess = (canonical.square().sum(-1) - 1).clamp(min=0)

@@ -13,18 +13,17 @@ import checkpoints
 import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
 from evaluation import held_out
-from loaders.correspondences import CorrespondencePool, Sampler
+from loaders.correspondences import CorrespondencePool
 from loaders.data_dir import DataDir
-from loaders.surface_sampler import SurfaceSampler
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
-from training.depth_order import edge_weights, initial_depth
-from training.schedules import interval, learning_rate_factor, loss_weights, robust_scale, surface_loss_weights
+from training.schedules import interval, learning_rate_factor, periods
 from training.state import Average, Clock, Curves, Parts, check_finite, make_optimizer
-from training.terms import surface_terms, volume_terms
+from training.surface import SurfaceObjective
+from training.volume import VolumeObjective
 from util import StopSignal, UserError, atomic_path, command, pick_device, seed_everything
 
-NEAR_FRACTION = 0.2  # of the samples that mask_near makes transparent
+OBJECTIVES = {"volume": VolumeObjective, "surface": SurfaceObjective}
 
 
 @torch.no_grad()
@@ -63,7 +62,7 @@ def check_same_run(state, config, data):
 
 
 def prepare(arguments, config, data, device):
-    """-> Parts, and the state to resume from (None for a new run)."""
+    """-> Parts, the objective, and the state to resume from (None for a new run)."""
     saved = checkpoints.saved_steps(arguments.out_dir)
     if saved and not arguments.resume:
         raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; add --resume or choose another folder")
@@ -71,38 +70,21 @@ def prepare(arguments, config, data, device):
     if state is not None:
         check_same_run(state, config, data)
     model = checkpoints.model_from(vars(config), checkpoints.describe_video(data)).to(device)
-    if arguments.init_from and state is None:
+    objective = OBJECTIVES[config.rendering](model, CorrespondencePool(data, device, config.storage), config)
+    if state is None and arguments.init_from:
         initial_weights(model, arguments.init_from, device)
-    hard = config.sampling == "hard"
-    surface = config.rendering == "surface"
-    sampler = (SurfaceSampler if surface else Sampler)(
-        CorrespondencePool(data, device, config.storage), config.seed, hard, config.count_map,
-        hard and config.error_map == "online", config.pair_weight, config.swap)
-    if surface and state is None and not arguments.init_from:
-        edges = edge_weights(sampler.pool, config.depth_cell)
-        model.depth.data.copy_(initial_depth(sampler, config.depth_cell, config.depth_margin, edges))
-    parts = Parts(model, make_optimizer(model, config), sampler, Average(model, config.ema))
+    elif state is None:
+        objective.start()
+    parts = Parts(model, make_optimizer(objective.rates()), objective.sampler, Average(model, config.ema))
     if state is not None:
         parts.restore(state)
-    return parts, state
+    return parts, objective, state
 
 
-def make_objective(model, sampler, config):
-    """-> objective(batch, nominal step) = terms, statistics, error; and loss_weights(nominal step, config)."""
-    if config.rendering == "surface":
-        edges = [weights.to(model.depth.device) for weights in edge_weights(sampler.pool, config.depth_cell)]
-
-        def objective(batch, nominal):
-            return surface_terms(model, batch, sampler, edges, robust_scale(nominal, config))
-
-        return objective, surface_loss_weights
-    terms = torch.compile(volume_terms) if config.compile else volume_terms
-
-    def objective(batch, nominal):
-        jitter = torch.rand(*batch.weight.shape, model.num_samples, device=batch.weight.device)
-        return terms(model, batch, jitter, NEAR_FRACTION if nominal < config.mask_near_steps else 0.0)
-
-    return objective, loss_weights
+def maps_are_due(before, progress, config):
+    """Whether error maps are to be rendered now that progress has come so far from where it was before."""
+    rendered = config.sampling == "hard" and config.error_map == "render" and progress < 1
+    return rendered and periods(progress, config.error_map_every) > periods(before, config.error_map_every)
 
 
 def record(parts, curves, step, config, good, out_dir, extra):
@@ -124,7 +106,7 @@ def train(arguments, config):
     data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
     data = data.without(held_out.choose(data, config.held_out, config.seed))
     seed_everything(config.seed)
-    parts, state = prepare(arguments, config, data, device)
+    parts, objective, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
     with atomic_path(out_dir / "config.json") as temporary:
         save_config(config, temporary)
@@ -134,25 +116,25 @@ def train(arguments, config):
         return parts.snapshot(step, clock.elapsed, config, data)
 
     curves, good = Curves(out_dir, step, config), snapshot()
-    objective, weights_at = make_objective(model, sampler, config)
 
     with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
-        while clock.progress(step) < 1 and stop.received is None:
-            nominal = clock.nominal_step(step)
-            if config.error_map == "render" and sampler.hard and step and step % config.error_map_every == 0:
-                sampler.set_error_maps(render_error_maps(model, data))
-            max_interval = interval(nominal, config.interval_start, config.interval_every, model.num_frames - 1)
+        progress = clock.progress(step)
+        while progress < 1 and stop.received is None:
+            max_interval = interval(progress, config.interval_start, config.interval_every, model.num_frames - 1)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
 
-            terms, statistics, error = objective(batch, nominal)
-            loss = losses.total(terms, weights_at(nominal, config))
+            terms, statistics, error = objective(batch, progress)
+            loss = losses.total(terms, objective.weights(progress))
             loss.backward()
-            norm = parts.update(step, learning_rate_factor(nominal, config), config.grad_clip)
+            norm = parts.update(step, learning_rate_factor(progress, config), config.grad_clip)
             sampler.learn(batch, error)
             curves.add(loss, terms, statistics | {"gradient_norm": norm})
             step += 1
 
-            done = clock.progress(step) >= 1 or stop.received is not None
+            before, progress = progress, clock.progress(step)
+            done = progress >= 1 or stop.received is not None
+            if maps_are_due(before, progress, config):
+                sampler.set_error_maps(render_error_maps(model, data))
             if step % config.log_every == 0 or done:
                 record(parts, curves, step, config, good, out_dir, {"max_interval": max_interval})
                 good = snapshot()
@@ -177,7 +159,7 @@ def parse(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every grouped option may also stand in the file of --config as 'key = value'. In [brackets]: defaults.")
-    parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, cpu, volume or paper.txt")
+    parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, volume.txt or paper.txt")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="what python -m preprocess wrote")
     parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")

@@ -42,7 +42,7 @@ def parse_arguments(arguments=None):
     add("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="NAME",
         help=f"of {', '.join(VARIANTS)} (default: all)")
     add("--flow", default="dis", choices=FLOWS)
-    add("--preset", default="configs/cpu.txt", metavar="FILE")
+    add("--preset", default="configs/default.txt", metavar="FILE")
     add("--minutes", type=float, default=4.0, help="training minutes of each run")
     add("--num_frames", type=int, default=24)
     add("--height", type=int, default=96)

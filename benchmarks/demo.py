@@ -57,7 +57,7 @@ def main(argv=None):
 
     data, runs, tracks, videos = out / "data", out / "run", out / "tracks.npz", out / "videos"
     run("-m", "preprocess", *preprocess_arguments(arguments, out), "--data_dir", data, "--keep_direct")
-    run("train.py", "--config", "configs/cpu.txt", "--data_dir", data, "--out_dir", runs, "--max_minutes",
+    run("train.py", "--config", "configs/default.txt", "--data_dir", data, "--out_dir", runs, "--max_minutes",
         arguments.minutes)
     run("track.py", "--run", runs, "--queries", "grid:8@0", "--out", tracks)
     if not arguments.video:

@@ -19,13 +19,13 @@ from benchmarks.reference_step import reference_step
 from configs.options import MODEL_OPTIONS, add_options, resolve
 from loaders.correspondences import Batch
 from networks.build import build_model
-from training.schedules import loss_weights
+from training.objective import network_rates
 from training.state import make_optimizer
-from training.terms import volume_terms
+from training.volume import loss_weights, volume_terms
 from util import command, pick_device, seed_everything
 
 NUM_FRAMES, HEIGHT, WIDTH = 50, 144, 256
-NOMINAL_STEP = 50_000  # every loss weight is on
+PROGRESS = 0.5  # every loss weight is on
 
 
 def random_batch(config, device):
@@ -52,7 +52,7 @@ def make_variant(config, device, amp):
     seed_everything(0)
     options = {key: getattr(config, key) for key in MODEL_OPTIONS} | {"amp": amp}
     model = build_model(NUM_FRAMES, HEIGHT, WIDTH, **options).to(device)
-    return model, make_optimizer(model, config)
+    return model, make_optimizer(network_rates(model, config))
 
 
 def synchronize(device):
@@ -110,7 +110,7 @@ def main(argv=None):
         "ours, float32": (our_step, *make_variant(config, device, False)),
         "ours, bfloat16 MLPs": (our_step, *make_variant(config, device, True)),
     }
-    weights, flop = loss_weights(NOMINAL_STEP, config), {}
+    weights, flop = loss_weights(PROGRESS, config), {}
     for name, (step, model, optimizer) in variants.items():
         with FlopCounterMode(display=False) as counter:
             loss = step(model, optimizer, batch, jitter, weights)

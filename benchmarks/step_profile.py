@@ -26,7 +26,7 @@ from training.schedules import learning_rate_factor
 from util import command, pick_device, seed_everything
 
 WARM_UP, OPERATORS = 5, 12  # steps; rows of the table
-NOMINAL = 0.5  # progress of the schedules
+PROGRESS = 0.5  # of the schedules
 LARGE = 2048, 2**26  # side of the matrices, and floats of the copy, that show the machine's limits
 
 
@@ -50,9 +50,8 @@ class Step:
         self.device, self.config = device, config
         data = DataDir.open(arguments.data_dir)
         seed_everything(config.seed)
-        self.parts, _, _ = train.prepare(arguments, config, data, device)
-        self.objective, self.weights_at = train.make_objective(self.parts.model, self.parts.sampler, config)
-        self.nominal, self.count = NOMINAL * config.schedule_iters, 0
+        self.parts, self.objective, _ = train.prepare(arguments, config, data, device)
+        self.count = 0
         self.max_interval = data.num_frames - 1
         self.seconds = {}
 
@@ -69,12 +68,12 @@ class Step:
         with self.timed("batch"):
             batch = sampler.sample(config.num_pairs, config.num_points, self.max_interval).to(self.device)
         with self.timed("forward"):
-            terms, _, error = self.objective(batch, self.nominal)
-            loss = losses.total(terms, self.weights_at(self.nominal, config))
+            terms, _, error = self.objective(batch, PROGRESS)
+            loss = losses.total(terms, self.objective.weights(PROGRESS))
         with self.timed("backward"):
             loss.backward()
         with self.timed("optimiser, running means"):
-            self.parts.update(self.count, learning_rate_factor(self.nominal, config), config.grad_clip)
+            self.parts.update(self.count, learning_rate_factor(PROGRESS, config), config.grad_clip)
             sampler.learn(batch, error)
         self.count += 1
 

@@ -16,8 +16,6 @@ import shutil
 import sys
 import time
 
-import torch
-
 from flow.appearance import CensusAppearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
 from flow.estimators import DisFlow, describe, make_estimator
@@ -250,8 +248,7 @@ def summarise(data, seconds, bar):
     )
     if valid < SUSPICIOUS_VALID:
         bar.write("warning: little of the flow is consistent, expect poor tracks (cuts in the video? --start, --end)")
-    preset = "default" if torch.cuda.is_available() else "cpu"
     bar.write(
-        f"next: python train.py --config configs/{preset}.txt --data_dir {shlex.quote(str(data.path))} "
+        f"next: python train.py --config configs/default.txt --data_dir {shlex.quote(str(data.path))} "
         f"--out_dir {shlex.quote('runs/' + data.name)}"
     )

@@ -8,13 +8,12 @@ import torch
 
 import losses
 from checkpoints import load_run
-from configs.options import read_preset, resolve
+from configs.options import resolve
 from loaders.correspondences import Batch
 from networks import rendering
 from networks.build import build_model
 from networks.reference import NETWORKS, convert_reference, reference_architecture
-from training.schedules import loss_weights
-from training.terms import volume_terms
+from training.volume import loss_weights, volume_terms
 
 LOSS_NAMES = {
     "flow": "loss_flow", "rgb": "loss_rgb", "depth_range": "loss_depth_range", "distortion": "loss_distortion",
@@ -89,7 +88,7 @@ def test_losses(reference, model, step):
     for name, value in expected.items():
         same(terms[name].double(), value)
     config = resolve(argparse.Namespace(), "configs/paper.txt")
-    weights = loss_weights(step, config)
+    weights = loss_weights(step / config.num_iters, config)
     for name, key in {"rgb": "w_rgb", "flow_gradient": "w_flow_grad", "distortion": "w_distortion",
                       "smoothness": "w_scene_flow_smooth"}.items():
         assert weights[name] == pytest.approx(reference[f"in/loss_weight/step_{step:06d}/{key}"].item())
@@ -109,8 +108,3 @@ def test_reference_checkpoint_opens_as_a_run(reference, checkpoint, model, tmp_p
     run = load_run(None, tmp_path / "model_100000.pth", tmp_path / "data")
     ids = reference["in/frame_ids_1"]
     same(run.model.to_canonical(reference["in/ray_points"], ids), reference["out/canonical"])
-
-
-def test_paper_preset_is_the_published_method():
-    paper = read_preset("configs/paper.txt")
-    assert paper["num_iters"] == 100_000 and paper["num_samples"] == 32 and paper["affine"] and paper["count_map"]

@@ -22,6 +22,6 @@ def test_defaults_are_shown_as_they_are_typed(capsys):
         importlib.import_module("train").main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "larger they are [1.0]" in text  # a float that equals True
-    assert "(4000 is usual) [0]" in text  # an integer that equals False
+    assert "(0.04 is usual) [0.0]" in text  # a float that equals False
     assert "the nearest 20 % of a ray's samples" in text
     assert "[true]" in text and "[false]" in text

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,16 +18,20 @@ import train
 from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS, read_preset
 from networks import query
-from training.schedules import interval, learning_rate_factor, loss_weights, ramp, robust_scale
+from training import volume
+from training.schedules import interval, learning_rate_factor, periods, ramp, robust_scale
+from training.state import Average
+from training.volume import loss_weights
 from util import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["--config", str(ROOT / "configs/cpu.txt"), "--coupling_width", "16", "--field_width", "16",
-        "--num_samples", "6", "--num_pairs", "8", "--num_points", "16", "--quiet"]
-RENDERING = {"surface": ["--rendering", "surface"],  # and the mapping in grids, of cpu.txt
+TINY = ["--config", str(ROOT / "configs/default.txt"), "--field_width", "16",
+        "--num_pairs", "8", "--num_points", "16", "--quiet"]
+RENDERING = {"surface": ["--rendering", "surface"],  # and the mapping in grids, of default.txt
              "volume": ["--rendering", "volume", "--mapping", "invertible", "--coupling_hidden", "1",
-                        "--zero_init", "true", "--affine", "false", "--lr_code", "3e-3"]}
-
+                        "--coupling_width", "16", "--num_samples", "6", "--zero_init", "true", "--affine", "false",
+                        "--lr_code", "3e-3"]}
+VOLUME = RENDERING["volume"]
 VOLUME_TERMS = ("total", "flow", "rgb", "rgb_gradient", "flow_gradient", "depth_range", "distortion", "smoothness",
                 "unit_sphere")
 SURFACE_TERMS = ("total", "flow", "rgb", "smoothness", "depth_range", "depth_same", "depth_front", "depth_behind",
@@ -56,13 +61,55 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("rendering, error_map", [("surface", "online"), ("volume", "online"), ("volume", "render")])
 def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, rendering, error_map):
-    options = [*RENDERING[rendering], "--error_map", error_map, "--error_map_every", 5, "--log_every", 4,
-               "--save_every", 6, "--ema", 0.9, "--fit_schedule", "false"]
-    whole = run(data_dir, tmp_path / "whole", *options, "--num_iters", 12)
-    run(data_dir, tmp_path / "parts", *options, "--num_iters", 7)
-    resumed = run(data_dir, tmp_path / "parts", *options, "--num_iters", 12, "--resume")
+    options = [*RENDERING[rendering], "--error_map", error_map, "--log_every", 4, "--num_iters", 12, "--ema", 0.9]
+    whole = run(data_dir, tmp_path / "run", *options, "--save_every", 7)
+    checkpoints.newest(tmp_path / "run").unlink()  # as if it had been killed after step 7
+    resumed = run(data_dir, tmp_path / "run", *options, "--save_every", 6, "--resume")
     for key in ("model", "ema", "optimizer", "sampler", "rng", "step"):
         assert_equal(resumed[key], whole[key])
+
+
+def test_averaged_weights_by_hand():
+    model = torch.nn.BatchNorm1d(1, affine=True)  # a weight, a bias, and buffers, which are not averaged
+    average = Average(model, 0.9)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        average.update(model, 0)  # warming up: decay 1 / 10
+        assert average.state_dict(model)["weight"].item() == pytest.approx(0.1 * 1 + 0.9 * 3)
+        model.weight.fill_(5.0)
+        model.running_mean.fill_(8.0)
+        average.update(model, 1000)  # decay 0.9
+    state = average.state_dict(model)
+    assert state["weight"].item() == pytest.approx(0.9 * 2.8 + 0.1 * 5)
+    assert state["running_mean"].item() == 8 and model.weight.item() == 5 and state["bias"].item() == 0
+    again = Average(model, 0.9)
+    again.load(state)
+    assert again.state_dict(model)["weight"].item() == state["weight"].item()
+    assert Average(model, 0.0).state_dict(model) is None
+
+
+def test_a_step_warms_up_and_averages_and_queries_take_the_average(data_dir, tmp_path):
+    options = [*RENDERING["volume"], "--ema", 0.9, "--lr_warmup", 1, "--lr_schedule", "halve", "--lr_every", 1,
+               "--lr_mapping", 0.004, "--num_iters", 4, "--save_every", 1, "--keep", 9]
+    run(data_dir, tmp_path / "run", *options)
+    checkpoints.newest(tmp_path / "run").unlink()
+    first, second = (checkpoints.read(path) for path in checkpoints.saved_steps(tmp_path / "run")[1:])
+    rates = [{group["name"]: group["lr"] for group in state["optimizer"]["param_groups"]} for state in (first, second)]
+    assert [rate["mapping"] for rate in rates] == pytest.approx([0.001, 0.002], rel=1e-3)  # a quarter and half of it
+    opened = checkpoints.load_run(tmp_path / "run").model.state_dict()
+    moved = 0
+    for name, weight in second["model"].items():
+        expected = (3 * first["ema"][name] + 9 * weight) / 12  # decay (1 + 2) / (10 + 2)
+        assert torch.allclose(second["ema"][name].double(), expected.double(), atol=1e-6), name
+        assert torch.equal(opened[name], second["ema"][name])
+        moved += (weight - second["ema"][name]).abs().max().item()
+    assert moved > 1e-4
+
+
+def test_queries_take_the_weights_where_nothing_was_averaged(data_dir, tmp_path):
+    state = run(data_dir, tmp_path / "run", *RENDERING["volume"], "--ema", 0, "--num_iters", 1)
+    assert state["ema"] is None
+    assert_equal(dict(checkpoints.load_run(tmp_path / "run").model.state_dict()), dict(state["model"]))
 
 
 @pytest.mark.parametrize("rendering, terms", [("volume", VOLUME_TERMS), ("surface", SURFACE_TERMS)])
@@ -95,7 +142,7 @@ def test_checkpoints_are_pruned_and_the_best_is_kept(data_dir, tmp_path):
 
 
 def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
-    original, calls = train.volume_terms, []
+    original, calls = volume.volume_terms, []
 
     def poisoned(*arguments):
         terms, statistics, error = original(*arguments)
@@ -104,9 +151,9 @@ def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatc
             terms["smoothness"] = terms["smoothness"] * float("nan")
         return terms, statistics, error
 
-    monkeypatch.setattr(train, "volume_terms", poisoned)
+    monkeypatch.setattr(volume, "volume_terms", poisoned)
     with pytest.raises(UserError, match=r"step 5: non-finite .*loss/smoothness"):
-        run(data_dir, tmp_path / "run", "--rendering", "volume", "--num_iters", 20, "--log_every", 4)
+        run(data_dir, tmp_path / "run", *RENDERING["volume"], "--num_iters", 20, "--log_every", 4)
     saved = checkpoints.read(checkpoints.newest(tmp_path / "run"))
     assert saved["step"] == 4
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
@@ -133,7 +180,7 @@ def test_time_limit_ends_the_schedule(data_dir, tmp_path):
 
 def test_init_from_another_run(data_dir, tmp_path):
     run(data_dir, tmp_path / "first", "--num_iters", 3)
-    frozen = [x for name in ("code", "mapping", "field", "depth") for x in (f"--lr_{name}", 0)]
+    frozen = [x for name in ("mapping", "field", "depth") for x in (f"--lr_{name}", 0)]
     second = run(data_dir, tmp_path / "second", "--num_iters", 1, *frozen,
                  "--init_from", checkpoints.newest(tmp_path / "first"))
     assert_equal(second["model"], checkpoints.read(checkpoints.newest(tmp_path / "first"))["model"])
@@ -142,11 +189,14 @@ def test_init_from_another_run(data_dir, tmp_path):
             "--init_from", checkpoints.newest(tmp_path / "first"))
 
 
-@pytest.mark.parametrize("options", [["--mapping", "separate"], ["--mapping", "grid"], ["--affine", "true"],
-                                     ["--photometric", "false"], ["--sampling", "uniform"],
-                                     ["--mask_near_steps", "50000"], ["--num_samples", "3"]])
+@pytest.mark.parametrize("options", [
+    [*VOLUME[:2], "--mapping", "separate", "--coupling_width", "16"], [*VOLUME[:2], "--mapping", "grid"],
+    [*VOLUME, "--affine", "true"], [*VOLUME, "--photometric", "false"], [*VOLUME, "--sampling", "uniform"],
+    [*VOLUME, "--mask_near", "0.5"], [*VOLUME, "--num_samples", "3"], ["--sampling", "uniform"],
+    ["--mapping", "separate", "--coupling_width", "16"], ["--photometric", "false"],
+])
 def test_ablations_run(data_dir, tmp_path, options):
-    state = run(data_dir, tmp_path / "run", *RENDERING["volume"], *options, "--num_iters", 2)
+    state = run(data_dir, tmp_path / "run", *options, "--num_iters", 2)
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
@@ -171,14 +221,9 @@ def exit_of(*arguments):
     return result.returncode, result.stderr.strip().splitlines()
 
 
-@pytest.mark.parametrize("name", ["default.txt", "volume.txt", "paper.txt", "cpu.txt"])
+@pytest.mark.parametrize("name", ["default.txt", "volume.txt", "paper.txt"])
 def test_presets_are_valid(name):
     assert read_preset(ROOT / "configs" / name)
-
-
-def test_the_cpu_preset_is_the_default_one_in_fewer_steps():
-    default, cpu = (read_preset(ROOT / "configs" / name) for name in ("default.txt", "cpu.txt"))
-    assert {key for key in default | cpu if default.get(key) != cpu.get(key)} == {"num_iters"}
 
 
 def test_bad_input_exits_with_2_and_one_line(data_dir, tmp_path):
@@ -195,8 +240,8 @@ def test_a_second_run_in_the_same_folder_is_refused(data_dir, tmp_path):
     run(data_dir, tmp_path / "run", "--num_iters", 1)
     with pytest.raises(UserError, match="holds a run already"):
         run(data_dir, tmp_path / "run", "--num_iters", 1)
-    with pytest.raises(UserError, match="lr_code is 0.5 here but"):
-        run(data_dir, tmp_path / "run", "--num_iters", 2, "--resume", "--lr_code", 0.5)
+    with pytest.raises(UserError, match="lr_depth is 0.5 here but"):
+        run(data_dir, tmp_path / "run", "--num_iters", 2, "--resume", "--lr_depth", 0.5)
 
 
 def test_run_without_checkpoint_and_foreign_files(tmp_path):
@@ -212,18 +257,73 @@ def test_run_without_checkpoint_and_foreign_files(tmp_path):
 
 def test_schedules_at_both_ends():
     _, config = train.parse(["--data_dir", "d", "--out_dir", "o", "--config", str(ROOT / "configs/paper.txt")])
-    assert ramp(-1, 0, 10, 4.0) == 0 and ramp(5, 0, 10, 4.0) == 2 and ramp(99, 0, 10, 4.0) == 4
-    assert interval(0, 20, 2000, 79) == 20 and interval(1999, 20, 2000, 79) == 20
-    assert interval(2000, 20, 2000, 79) == 21 and interval(10**6, 20, 2000, 79) == 79
-    first, last = loss_weights(0, config), loss_weights(100_000, config)
+    assert ramp(-0.1, 0, 0.5, 4.0) == 0 and ramp(0.25, 0, 0.5, 4.0) == 2 and ramp(1, 0, 0.5, 4.0) == 4
+    assert interval(0, 20, 0.02, 79) == 20 and interval(0.019, 20, 0.02, 79) == 20
+    assert interval(0.02, 20, 0.02, 79) == 21 and interval(1, 20, 0.02, 59) == 59 and interval(0, 0, 0.02, 79) == 79
+    assert [periods(step / 10, 0.2) for step in range(11)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+    first, last = loss_weights(0, config), loss_weights(1, config)
     assert (first["rgb"], first["flow_gradient"], first["distortion"]) == (0, 0, 0)
     assert (last["rgb"], last["flow_gradient"], last["distortion"]) == (10, pytest.approx(0.1), 10)
-    assert learning_rate_factor(19_999, config) == 1 and learning_rate_factor(20_000, config) == 0.5
+    assert loss_weights(0.5, config)["distortion"] == pytest.approx(5)  # half way from 0.4 to 0.6
+    assert learning_rate_factor(0.19999, config) == 1 and learning_rate_factor(0.2, config) == 0.5
     config.flow_robust_start, config.flow_robust_px = 18.0, 2.0
-    scales = [robust_scale(step, config) for step in (0, 25_000, 50_000, 100_000, 10**6)]
-    assert scales == pytest.approx([18, 6, 2, 2, 2])
+    assert [robust_scale(progress, config) for progress in (0, 0.25, 0.5, 1)] == pytest.approx([18, 6, 2, 2])
     config.lr_schedule = "cosine"
-    assert learning_rate_factor(0, config) == 1 and learning_rate_factor(100_000, config) == pytest.approx(0)
+    assert learning_rate_factor(0, config) == 1 and learning_rate_factor(1, config) == pytest.approx(0)
+
+
+def test_the_published_numbers():
+    """The paper's section 5 and the released configuration, all that differs from none: not our defaults' own word."""
+    _, config = train.parse(["--data_dir", "d", "--out_dir", "o", "--config", str(ROOT / "configs/paper.txt")])
+    expected = {
+        "rendering": "volume", "mapping": "invertible", "num_iters": 100_000, "num_pairs": 8, "num_points": 256,
+        "num_samples": 32, "coupling_layers": 6, "coupling_width": 256, "coupling_hidden": 3, "affine": True,
+        "field_width": 512, "field_layers": 3, "sampling": "hard", "count_map": True, "error_map": "render",
+        "error_map_every": 20_000 / 1e5, "interval_start": 20, "interval_every": 2000 / 1e5, "pair_weight": "cos",
+        "w_flow": 1, "w_rgb": 10, "w_rgb_ramp": 50_000 / 1e5, "w_flow_gradient": 0.1,
+        "w_flow_gradient_ramp": 50_000 / 1e5, "w_depth_range": 10, "w_distortion": 10,
+        "w_distortion_start": 40_000 / 1e5, "w_distortion_ramp": 20_000 / 1e5, "w_smoothness": 20, "w_unit_sphere": 0,
+        "mask_near": 0, "lr_code": 1e-3, "lr_mapping": 1e-4, "lr_field": 3e-4, "lr_schedule": "halve",
+        "lr_every": 20_000 / 1e5, "lr_warmup": 0, "grad_clip": 0, "ema": 0, "amp": False, "held_out": 0,
+        "photometric": True, "swap": True,
+    }  # fmt: skip
+    assert {key: vars(config)[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--swap", "false"], "command line: swap acts on rendering volume; here it is surface"),
+    (["--mask_near", "0.1"], "mask_near acts on rendering volume"),
+    (["--zero_init", "true"], "zero_init acts on mapping invertible; here it is grid"),
+    (["--interval_every", "0.1"], "interval_every acts on interval_start other than 0; here it is 0"),
+    (["--error_map_every", "0.1"], "error_map_every acts on error_map render; here it is online"),
+    (["--photometric", "false", "--w_rgb", "3"], "w_rgb acts on photometric true; here it is false"),
+    (["--rendering", "volume", "--depth_cell", "4"], "depth_cell acts on rendering surface; here it is volume"),
+])
+def test_an_option_that_cannot_act_is_refused(options, message):
+    with pytest.raises(UserError) as error:
+        train.parse(["--data_dir", "d", "--out_dir", "o", *TINY, *options])
+    assert message in str(error.value)
+
+
+def test_presets_are_refused_what_cannot_act_and_drop_it_beside_another_model(tmp_path):
+    (tmp_path / "mine.txt").write_text("rendering = surface\nnum_samples = 8\n")
+    with pytest.raises(UserError, match=r"mine.txt: num_samples acts on rendering volume"):
+        train.parse(["--data_dir", "d", "--out_dir", "o", "--config", str(tmp_path / "mine.txt")])
+    _, config = train.parse(["--data_dir", "d", "--out_dir", "o", *TINY, *RENDERING["volume"]])
+    assert config.w_depth_same == 10 and config.num_samples == 6 and config.w_smoothness == 5
+
+
+def test_learning_rates_warm_up():
+    config = SimpleNamespace(lr_warmup=0.2, lr_schedule="halve", lr_every=1)
+    factors = [learning_rate_factor(progress, config) for progress in (0, 0.05, 0.1, 0.2, 0.9)]
+    assert factors == pytest.approx([5e-5, 0.25, 0.5, 1, 1], rel=1e-3)  # not 0 at the start
+    config.lr_schedule = "cosine"
+    factors = [learning_rate_factor(progress, config) for progress in (0.1, 0.25, 0.5, 1)]
+    assert factors == pytest.approx([0.5 * 0.97553, 0.85355, 0.5, 0], rel=1e-3)
+    config.lr_schedule, config.lr_every = "halve", 0.1  # both at once
+    assert learning_rate_factor(0.15, config) == pytest.approx(0.75 * 0.5, rel=1e-3)
+    config.lr_warmup = 0
+    assert learning_rate_factor(0, config) == 1
 
 
 def test_every_option_has_a_valid_default_and_a_help():

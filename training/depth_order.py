@@ -10,9 +10,10 @@ there is none, what moves against the camera is put in front: separating it help
 import numpy as np
 import torch
 
-from losses import masked_mean
+from losses import masked_mean, total_variation
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
+from training.evidence import evidence
 
 PAIRS, POINTS = 64, 128  # a step
 FLATNESS = 1.0  # weight of the total variation against the evidence
@@ -53,13 +54,6 @@ def camera_residual(flow):
     return residual.reshape(frames, height, width)
 
 
-def total_variation(depth, weights):
-    """Mean weighted absolute difference of neighbouring cells of depth (N, h, w)."""
-    across, down = weights
-    return ((depth[:, :, 1:] - depth[:, :, :-1]).abs() * across).mean() + (
-        (depth[:, 1:] - depth[:, :-1]).abs() * down).mean()
-
-
 def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
     """Depth maps (N, h, w) in [NEAR, FAR] that put hidden pixels at least `margin` behind what hides them."""
     prior = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / MOVING_PX)
@@ -67,7 +61,7 @@ def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
     optimizer = torch.optim.Adam([depth], lr=rate)
     for step in range(steps):
         batch = sampler.sample(PAIRS, POINTS, sampler.pool.num_frames - 1)
-        hidden, _ = sampler.evidence(batch, batch.pixels_2)
+        hidden, _ = evidence(sampler.pool, batch, batch.pixels_2)
         hidden = hidden & ~batch.covisible
         gap = sample_grid(depth, batch.frames_1, batch.pixels_1 / cell) - sample_grid(
             depth, batch.frames_2, batch.pixels_2 / cell)

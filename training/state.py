@@ -1,6 +1,6 @@
 """What the training loop is made of: clock, optimiser, averaged weights, curves, saving and restoring.
 
-Conventions: a step is one optimiser step; a nominal step is a position in the schedules (configs/options.py).
+Conventions: a step is one optimiser step; progress in [0, 1] is how much of the run is over.
 """
 
 import math
@@ -20,7 +20,7 @@ IMAGE_TIME_SHARE = 0.03  # of the training time may go to TensorBoard images
 
 
 class Clock:
-    """Progress of a run in [0, 1] by steps or, with a time limit, by training time; and its nominal step."""
+    """Progress of a run by steps or, with a time limit, by training time."""
 
     def __init__(self, config, elapsed=0.0):
         self.config, self.limit, self.started = config, config.max_minutes * 60, time.monotonic() - elapsed
@@ -32,10 +32,6 @@ class Clock:
 
     def progress(self, step):
         return min(self.elapsed / self.limit if self.limit else step / self.config.num_iters, 1.0)
-
-    def nominal_step(self, step):
-        fitted = self.config.fit_schedule or self.limit
-        return self.progress(step) * self.config.schedule_iters if fitted else float(step)
 
     def position(self, step):
         """What the progress bar counts: steps, or seconds."""
@@ -70,17 +66,10 @@ class Average:
                 weight.copy_(state[name])
 
 
-def make_optimizer(model, config):
-    """Adam with one group each for frame codes, mapping and field; learning rates are set every step."""
-    codes = list(model.mapping.codes.parameters()) if hasattr(model.mapping, "codes") else []
-    known = {id(p) for p in codes}
-    mapping = [p for p in model.mapping.parameters() if id(p) not in known]
-    rates = {"code": (codes, config.lr_code), "mapping": (mapping, config.lr_mapping),
-             "field": (list(model.field.parameters()), config.lr_field)}
-    if config.rendering == "surface":
-        rates["depth"] = ([model.depth], config.lr_depth)
+def make_optimizer(rates):
+    """Adam with a group for each {name: (parameters, learning rate)}; the rates are set every step."""
     groups = [{"name": name, "params": parameters, "base_lr": rate} for name, (parameters, rate) in rates.items()]
-    return torch.optim.Adam(groups, lr=config.lr_mapping, fused=True)
+    return torch.optim.Adam(groups, fused=True)
 
 
 def set_learning_rates(optimizer, factor):

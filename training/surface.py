@@ -1,0 +1,88 @@
+"""The surface model's objective: the flow, robustly, and depths that obey the occlusions that the flow shows.
+
+Conventions: as in training/objective.py.
+"""
+
+import torch
+
+import losses
+from loaders.surface_sampler import SurfaceSampler
+from networks import rendering
+from training.depth_order import edge_weights, initial_depth
+from training.evidence import evidence
+from training.objective import network_rates, ray_statistics, smoothness
+from training.schedules import ramp, robust_scale
+from util import inside_image
+
+COLOUR_EVERY = 4  # colours, which the surface's shape does not follow, at every fourth point only
+
+
+class SurfaceObjective:
+    """See training.objective.Objective."""
+
+    def __init__(self, model, pool, config):
+        self.model, self.config = model, config
+        hard = config.sampling == "hard"
+        self.sampler = SurfaceSampler(pool, config.seed, hard, online=hard and config.error_map == "online",
+                                      pair_weight=config.pair_weight)
+        self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, config.depth_cell)]
+
+    def start(self):
+        """The order of surfaces as the flow's occlusions show it."""
+        config, edges = self.config, [weights.to(self.sampler.pool.device) for weights in self.edges]
+        self.model.depth.data.copy_(initial_depth(self.sampler, config.depth_cell, config.depth_margin, edges))
+
+    def rates(self):
+        return network_rates(self.model, self.config) | {"depth": ([self.model.depth], self.config.lr_depth)}
+
+    def __call__(self, batch, progress):
+        return surface_terms(self.model, batch, self.sampler.pool, self.edges, robust_scale(progress, self.config))
+
+    def weights(self, progress):
+        return loss_weights(progress, self.config)
+
+
+def loss_weights(progress, config):
+    """Weight of every loss term."""
+    return {
+        "flow": config.w_flow,
+        "rgb": ramp(progress, 0, config.w_rgb_ramp, config.w_rgb) if config.photometric else 0.0,
+        "smoothness": config.w_smoothness,
+        "depth_range": config.w_depth_range,
+        "depth_same": config.w_depth_same,
+        "depth_front": config.w_depth_front,
+        "depth_behind": config.w_depth_behind,
+        "depth_flatness": config.w_depth_flatness,
+    }
+
+
+def surface_terms(model, batch, pool, edges, robust_px):
+    """A batch through the model: loss terms (unweighted), statistics for the curves, flow error (P, n) in pixels.
+
+    pool: the correspondences; edges: see depth_order.edge_weights; robust_px: scale of the flow loss.
+
+    Depth follows what the flow shows: a visible point lies on the surface of frame 2, a hidden one at least a margin
+    behind it, and no point ever lies in front of what is seen.
+    """
+    with model.frames_at_once():
+        points, canonical = model.lift(batch.frames_1, batch.pixels_1)
+        mapped = model.to_frame(canonical, batch.frames_2)[..., 0, :]
+        acceleration = smoothness(model, batch, points, canonical)
+    rgb, rgb_1 = model.field(canonical[:, ::COLOUR_EVERY, 0])[0], batch.rgb_1[:, ::COLOUR_EVERY]
+    pixels_2 = model.to_pixels(mapped)
+    inside = inside_image(pixels_2.detach(), model.height, model.width)
+    hidden, visible = evidence(pool, batch, pixels_2)
+    hidden, visible = hidden & inside, (visible | batch.covisible) & inside
+    gap = mapped[..., 2] - model.surface_depth(batch.frames_2, pixels_2.detach())
+    terms = {
+        "flow": losses.robust_flow(pixels_2, batch.pixels_2, batch.weight, batch.weight > 0, robust_px),
+        "rgb": losses.colour(rgb, rgb_1, torch.ones_like(inside[:, ::COLOUR_EVERY])),
+        "smoothness": acceleration,
+        "depth_range": losses.depth_range(mapped[..., 2], rendering.NEAR, rendering.FAR),
+        "depth_same": losses.masked_mean(gap.abs(), visible & ~hidden),
+        "depth_front": losses.masked_mean((-gap).clamp(min=0), inside),
+        "depth_behind": losses.masked_mean((model.margin - gap).clamp(min=0), hidden),
+        "depth_flatness": losses.total_variation(model.depth, edges),
+    }
+    error = (pixels_2 - batch.pixels_2).detach().norm(dim=-1)
+    return terms, ray_statistics(batch, torch.ones_like(points[..., 2]), error), error
