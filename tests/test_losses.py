@@ -1,5 +1,7 @@
 """Loss terms against hand-worked numbers and brute force."""
 
+from math import log
+
 import pytest
 import torch
 
@@ -20,6 +22,37 @@ def test_gradient_joins_neighbours_across_invalid_rows():
     assert losses.gradient(predicted, torch.zeros_like(predicted), valid).item() == pytest.approx(1.0)
     weight = torch.tensor([[1.0, 1.0, 0.5, 0.5]])
     assert losses.gradient(predicted, torch.zeros_like(predicted), valid, weight).item() == pytest.approx(1.0)
+
+
+def test_robust_flow_by_hand():
+    predicted = torch.tensor([[[1.5, 2.0], [6.0, 8.0], [100.0, 0.0]]])  # 2.5, 10 and 100 pixels
+    weight, valid = torch.tensor([[0.5, 2.0, 1.0]]), torch.tensor([[True, True, False]])
+    expected = (0.5 * 12.5 * log(1 + 0.25) + 2.0 * 12.5 * log(1 + 4)) / 2  # scale 5: 5^2 / 2 = 12.5
+    found = losses.robust_flow(predicted, torch.zeros_like(predicted), weight, valid, 5.0)
+    assert found.item() == pytest.approx(expected)
+    small = losses.robust_flow(torch.tensor([[[0.0, 0.1]]]), torch.zeros(1, 1, 2), torch.ones(1, 1), valid[:, :1], 5.0)
+    assert small.item() == pytest.approx(0.1**2 / 2, rel=1e-3)  # near 0 it is the half square
+
+
+def test_gradient_is_absolute_and_weighted_by_both_of_its_points():
+    predicted = torch.tensor([[[0.0, 0.0], [4.0, 0.0], [4.0, 3.0], [20.0, 20.0]]])
+    valid, weight = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[1.0, 0.5, 0.4, 1.0]])
+    target = torch.zeros_like(predicted)
+    # contrasts 2, 1.5 and 16.5 (dropped)
+    assert losses.gradient(predicted, target, valid).item() == pytest.approx(1.75)
+    assert losses.gradient(predicted, target, valid, weight).item() == pytest.approx((2 * 0.5 + 1.5 * 0.2) / 0.7)
+
+
+def test_colour_is_the_mean_square_where_valid():
+    predicted = torch.tensor([[[0.1, 0.2, 0.4], [0.0, 0.0, 0.5], [9.0, 9.0, 9.0]]])
+    valid = torch.tensor([[True, True, False]])
+    found = losses.colour(predicted, torch.zeros_like(predicted), valid)
+    assert found.item() == pytest.approx(((0.01 + 0.04 + 0.16) / 3 + 0.25 / 3) / 2)
+
+
+def test_masked_mean():
+    values, mask = torch.tensor([0.5, -3.0, 100.0]), torch.tensor([True, True, False])
+    assert losses.masked_mean(values, mask).item() == -1.25
 
 
 def test_terms_are_zero_and_finite_when_nothing_is_valid():
@@ -45,8 +78,8 @@ def test_distortion_against_a_double_loop():
 
 
 def test_depth_range():
-    depth = torch.tensor([-0.5, 0.0, 1.0, 2.0, 3.0])
-    assert losses.depth_range(depth, 0, 2).item() == pytest.approx((0.25 + 1) / 5)
+    depth = torch.tensor([-0.5, 0.0, 1.0, 2.0, 3.5])
+    assert losses.depth_range(depth, 0, 2).item() == pytest.approx((0.25 + 2.25) / 5)
 
 
 def test_smoothness_is_zero_for_constant_velocity():
