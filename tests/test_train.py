@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS, read_preset
 from networks import query
 from schedules import interval, learning_rate_factor, loss_weights, ramp, robust_scale
+from training import Average
 from util import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +65,47 @@ def test_resume_equals_an_uninterrupted_run(data_dir, tmp_path, rendering, error
     resumed = run(data_dir, tmp_path / "parts", *options, "--num_iters", 12, "--resume")
     for key in ("model", "ema", "optimizer", "sampler", "rng", "step"):
         assert_equal(resumed[key], whole[key])
+
+
+def test_averaged_weights_by_hand():
+    model = torch.nn.BatchNorm1d(1, affine=True)  # a weight, a bias, and buffers, which are not averaged
+    average = Average(model, 0.9)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        average.update(model, 0)  # warming up: decay 1 / 10
+        assert average.state_dict(model)["weight"].item() == pytest.approx(0.1 * 1 + 0.9 * 3)
+        model.weight.fill_(5.0)
+        model.running_mean.fill_(8.0)
+        average.update(model, 1000)  # decay 0.9
+    state = average.state_dict(model)
+    assert state["weight"].item() == pytest.approx(0.9 * 2.8 + 0.1 * 5)
+    assert state["running_mean"].item() == 8 and model.weight.item() == 5 and state["bias"].item() == 0
+    again = Average(model, 0.9)
+    again.load(state)
+    assert again.state_dict(model)["weight"].item() == state["weight"].item()
+    assert Average(model, 0.0).state_dict(model) is None
+
+
+def test_a_step_warms_up_and_averages_and_queries_take_the_average(data_dir, tmp_path):
+    options = [*RENDERING["volume"], "--ema", 0.9, "--lr_warmup", 10, "--fit_schedule", "false", "--lr_mapping", 0.004]
+    first = run(data_dir, tmp_path / "run", *options, "--num_iters", 1)
+    second = run(data_dir, tmp_path / "run", *options, "--num_iters", 2, "--resume")
+    rates = [{group["name"]: group["lr"] for group in state["optimizer"]["param_groups"]} for state in (first, second)]
+    assert [rate["mapping"] for rate in rates] == pytest.approx([0.0004, 0.0008], rel=1e-4)
+    opened = checkpoints.load_run(tmp_path / "run").model.state_dict()
+    moved = 0
+    for name, weight in second["model"].items():
+        expected = (2 * first["ema"][name] + 9 * weight) / 11  # decay (1 + 1) / (10 + 1)
+        assert torch.allclose(second["ema"][name].double(), expected.double(), atol=1e-6), name
+        assert torch.equal(opened[name], second["ema"][name])
+        moved += (weight - second["ema"][name]).abs().max().item()
+    assert moved > 1e-4
+
+
+def test_queries_take_the_weights_where_nothing_was_averaged(data_dir, tmp_path):
+    state = run(data_dir, tmp_path / "run", *RENDERING["volume"], "--ema", 0, "--num_iters", 1)
+    assert state["ema"] is None
+    assert_equal(dict(checkpoints.load_run(tmp_path / "run").model.state_dict()), dict(state["model"]))
 
 
 @pytest.mark.parametrize("rendering, terms", [("volume", VOLUME_TERMS), ("surface", SURFACE_TERMS)])
@@ -224,6 +267,18 @@ def test_schedules_at_both_ends():
     assert scales == pytest.approx([18, 6, 2, 2, 2])
     config.lr_schedule = "cosine"
     assert learning_rate_factor(0, config) == 1 and learning_rate_factor(100_000, config) == pytest.approx(0)
+    assert learning_rate_factor(50_000, config) == pytest.approx(0.5)
+
+
+def test_learning_rates_warm_up():
+    config = SimpleNamespace(lr_warmup=200, lr_schedule="halve", lr_every=1000, schedule_iters=10**9)
+    for config.lr_schedule in ("halve", "cosine"):
+        factors = [learning_rate_factor(step, config) for step in (0, 49, 99, 199, 200, 999)]
+        assert factors == pytest.approx([1 / 200, 0.25, 0.5, 1, 1, 1])
+    config.lr_schedule, config.lr_every = "halve", 100  # both at once
+    assert learning_rate_factor(149, config) == pytest.approx(0.75 * 0.5)
+    config.lr_warmup = 0
+    assert learning_rate_factor(0, config) == 1
 
 
 def test_every_option_has_a_valid_default_and_a_help():
