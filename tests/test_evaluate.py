@@ -21,7 +21,14 @@ from evaluation.badja import read_badja
 from evaluation.baselines import baseline_tracks
 from evaluation.ground_truth import Truth, read_masks, read_truths
 from evaluation.metrics import keypoint_share
-from evaluation.predictions import TracksFile
+from evaluation.predictions import (
+    TracksFile,
+    from_cotracker_queries,
+    mark_outside,
+    rescale,
+    rescale_queries,
+    track_truth,
+)
 from evaluation.scoring import score
 from loaders.data_dir import DataDir, write_image
 from preprocess import build
@@ -156,6 +163,39 @@ def test_tracks_of_another_video_size_are_rescaled(truth_file, tmp_path):
     large["query_points"][:, 1:] *= 3
     found = score(truth, TracksFile(write_npz(tmp_path / "large.npz", **large)).predict(truth))
     assert found["AJ"] == pytest.approx(100)
+
+
+def test_positions_between_sizes_that_are_no_multiples_of_one_another():
+    """From 20 x 10 pixels to 60 x 50: x three times, y five times; the corners stay corners."""
+    points = np.array([[2.5, 0.5], [20.0, 10.0], [0.0, 0.0]])
+    assert rescale(points, (10, 20), (50, 60)).tolist() == [[7.5, 2.5], [60, 50], [0, 0]]
+    assert rescale(points, None, (50, 60)) is points
+    found = rescale_queries(np.array([[3, 0.5, 2.5], [0, 10, 20]]), (10, 20), (50, 60))
+    assert found.tolist() == [[3, 2.5, 7.5], [0, 50, 60]]  # t, y, x
+    assert from_cotracker_queries(np.array([[[2, 7.0, 3.0]]])).tolist() == [[2, 3.5, 7.5]]
+
+
+def test_scores_outside_a_frame_that_is_wider_than_high():
+    tracks = np.array([[[19.9, 9.9], [15.0, 11.0], [-0.1, 5.0], [0.2, 0.2], [20.1, 5.0], [5.0, 15.0]]])
+    found = mark_outside(np.full((1, 6), 0.25), tracks, (10, 20))
+    assert found.tolist() == [[0.25, np.inf, np.inf, 0.25, np.inf, np.inf]]
+
+
+def test_a_source_is_asked_and_answers_in_its_own_videos_pixels():
+    """The truth's video is 20 x 10, the source's 60 x 50 and processed at 30 x 20: 3/2 of x and twice y."""
+    asked = []
+
+    def track(frames, pixels):
+        asked.extend(zip(frames.tolist(), pixels.tolist()))
+        tracks = np.array([[[0.5, 0.5], [29.6, 3.0]]])
+        return tracks, np.array([[0.1, 0.1]]), np.array([[1.0, 2.0]])
+
+    source = SimpleNamespace(num_frames=2, size=(20, 30), video_size=(50, 60), fps=1, threshold=0.5, track=track)
+    truth = SimpleNamespace(name="t", num_frames=2, video_size=(10, 20), query_points=np.array([[1, 5.0, 8.0]]))
+    found = track_truth(source, truth, "here")
+    assert asked == [(1, [pytest.approx(8 * 30 / 20 - 0.5), pytest.approx(5 * 20 / 10 - 0.5)])]
+    assert found.tracks[0].tolist() == [[2.0, 2.5], [24.0, 25.0]]  # the query itself in its own frame
+    assert found.occluded[0].tolist() == [False, False] and found.video_size == (50, 60)
 
 
 def test_size_of_a_truth_that_does_not_say(truth_file, data_dir, tmp_path, capsys):
