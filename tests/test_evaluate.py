@@ -22,6 +22,7 @@ from evaluation.baselines import baseline_tracks
 from evaluation.ground_truth import Truth, read_masks, read_truths
 from evaluation.metrics import keypoint_share
 from evaluation.predictions import (
+    RunTracks,
     TracksFile,
     from_cotracker_queries,
     mark_outside,
@@ -446,6 +447,7 @@ def test_rows_of_a_run(truth_file, data_dir, tmp_path, monkeypatch):
 
     monkeypatch.setattr("checkpoints.load_run", lambda *args, **kwargs: run)
     monkeypatch.setattr("networks.query.track_points", at_rest)
+    assert RunTracks("still").video_size == (40, 56)
     out = tmp_path / "o.json"
     run_command("--ground_truth", truth_file, "--run", tmp_path / "still", "--rows", "model,both,flow", "--baselines",
                 "flow,static", "--out", out)  # fmt: skip

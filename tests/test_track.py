@@ -15,7 +15,8 @@ from configs.options import OPTIONS
 from loaders.data_dir import DataDir
 from loaders.flow_files import read_flo
 from networks.rendering import NEAR
-from outputs.tracking import RunSource, track_queries
+from outputs import tracking
+from outputs.tracking import FlowSource, RunSource, track_queries
 from outputs.tracks_file import Tracks, read_tracks, write_tracks
 from preprocess import build
 from util import UserError
@@ -234,6 +235,23 @@ def test_a_data_directory_alone_gives_tracks_and_flow(scene_data, tmp_path, caps
     truth, visible = scene.flow(1, 3)
     assert flow.shape == truth.shape and np.median(np.linalg.norm(flow - 2 * truth, axis=-1)[visible]) < 0.5
     assert (seen == visible).mean() > 0.9
+
+
+def test_dense_flow_alone_is_that_of_each_pixel(monkeypatch):
+    """Tracks that say where they started and which frame they are asked for; in pieces of 7 pixels."""
+
+    def flow_tracks(data, frames, pixels, progress=None, window=None):
+        assert (frames == 2).all() and list(window) == [1, 2]
+        x, y, t = pixels[:, :1], pixels[:, 1:], np.array([window])
+        return np.stack([x + 10 * x + y + 100 * t, y - x + t], -1), x + 10 * y + 100 * t
+
+    monkeypatch.setattr("refinement.flow_tracks", flow_tracks)
+    monkeypatch.setattr(tracking, "DENSE_CHUNK", 7)
+    data = SimpleNamespace(num_frames=3, height=4, width=6, fps=1, original_height=4, original_width=6, path="d")
+    flow, score = FlowSource(data).flow(2, 1)
+    for y, x in np.ndindex(4, 6):
+        assert flow[y, x].tolist() == [10 * x + y + 100, 1 - x] and score[y, x] == x + 10 * y + 100
+    assert flow.shape == (4, 6, 2) and score.shape == (4, 6)
 
 
 def test_a_surface_models_tracks_are_joined_with_flow(scene_data, monkeypatch):
