@@ -353,3 +353,6 @@ def test_depth_order_follows_what_is_hidden_and_joins_what_is_seen_twice():
     assert depth[1, 1, 5].item() == pytest.approx(depth[2, 3, 2].item(), abs=0.02)
     assert depth[1, 1, 0].item() == pytest.approx(depth[2, 2, 5].item(), abs=0.02)
     assert depth[1, 0, 4:].max() < 0.65 and depth[1, 3:].min() > 0.85  # what no point touches
+    touched = torch.zeros(5, 7, dtype=torch.bool)
+    touched[[1, 3, 2], [4, 2, 5]] = True  # frame 2 moves like frame 0, which no point touches
+    assert torch.allclose(depth[2][~touched], depth[0][~touched], atol=1e-3)
