@@ -17,7 +17,6 @@ from util import UserError, atomic_path
 
 FORMAT, VERSION = "omnimotion-run", 1
 VIDEO_KEYS = ("name", "num_frames", "height", "width", "original_height", "original_width", "fps", "fingerprint")
-OCCLUSION_THRESHOLD = {"volume": 0.99, "surface": 0.5}  # of the paper; half the margin (networks/surface.py)
 
 
 class Run(NamedTuple):
@@ -28,7 +27,6 @@ class Run(NamedTuple):
     video: dict
     data_dir: str
     step: int
-    occlusion_threshold: float
 
     @property
     def flow_dir(self):
@@ -109,8 +107,7 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
         return _load_reference(state, path, data_dir, device)
     model = model_from(state["config"], state["video"]).to(device).eval()
     model.load_state_dict(state["ema"] or state["model"])
-    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"],
-               OCCLUSION_THRESHOLD[state["config"]["rendering"]])
+    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"])
 
 
 def _load_reference(state, path, data_dir, device):
@@ -125,4 +122,4 @@ def _load_reference(state, path, data_dir, device):
     video = describe_video(data)
     model = model_from(config, video).to(device).eval()
     model.load_state_dict(convert_reference(state))
-    return Run(model, config, video, str(data_dir), int(state.get("step", 0)), OCCLUSION_THRESHOLD["volume"])
+    return Run(model, config, video, str(data_dir), int(state.get("step", 0)))

@@ -14,7 +14,7 @@ from evaluation.predictions import ROWS, RunTracks, TracksFile, open_baseline, w
 from evaluation.scoring import errors_by_distance, score
 from util import UserError, command
 
-OCCLUSION_THRESHOLDS = [*np.round(np.arange(0.05, 0.96, 0.05), 2).tolist(), 0.98, 0.99, 0.995, 0.999]
+OCCLUSION_THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2).tolist()
 
 EPILOG = """\
 further commands (each has its own --help):

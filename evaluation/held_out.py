@@ -91,7 +91,7 @@ def summarise(errors, apart):
 
 def measure(run, data, pairs, seed):
     """Figures (see summarise) of a run's tracks on the pairs held out of it; none where no flow of theirs is good."""
-    surface, stored = run.config["rendering"] == "surface", sum(map(len, map(data.partners, range(data.num_frames))))
+    surface, stored = run.model.refined_by_flow, sum(map(len, map(data.partners, range(data.num_frames))))
     points = min(POINTS, max(LOOK_UPS // (len(pairs) * stored), FEWEST_POINTS))
     points = points if surface else min(points, math.ceil(VOLUME_POINTS / len(pairs)))
     frames, pixels, targets, ends = correspondences(data, pairs, points, seed)

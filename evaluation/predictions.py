@@ -137,12 +137,12 @@ def from_tracks(tracks):
 class RunTracks:
     """A fitted run, asked for the truth's queries."""
 
-    def __init__(self, path, data_dir=None, device="auto", threshold=None, checkpoint=None, refine="auto"):
+    def __init__(self, path, data_dir=None, device="auto", checkpoint=None, refine="auto"):
         import checkpoints
         from util import pick_device
 
         self.name = Path(path).name
-        self.path, self.threshold, self.refine = path, threshold, refine
+        self.path, self.refine = path, refine
         self.run = checkpoints.load_run(path, checkpoint=checkpoint, data_dir=data_dir, device=pick_device(device))
         self.video_size = (self.run.video["original_height"], self.run.video["original_width"])
 
@@ -160,7 +160,7 @@ class RunTracks:
         """The truth's queries as tracking.tracks_file.Tracks."""
         from tracking.sources import RunSource
 
-        return track_truth(RunSource(self.run, threshold=self.threshold, refine=self.refine), truth, self.path)
+        return track_truth(RunSource(self.run, refine=self.refine), truth, self.path)
 
     def predict(self, truth):
         return from_tracks(self.track(truth))

@@ -26,7 +26,10 @@ class Rays(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """Where pixels of frame 1 are in frame 2: pixels (F, n, 2), depth (F, n), occlusion_score (F, n) in [0, 1]."""
+    """Where pixels of frame 1 are in frame 2: pixels (F, n, 2), depth (F, n), occlusion_score (F, n) in [0, 1].
+
+    Of any model, a score above 0.5 says that the pixel is hidden.
+    """
 
     pixels: torch.Tensor
     depth: torch.Tensor
@@ -35,6 +38,8 @@ class Prediction(NamedTuple):
 
 class VideoModel(nn.Module):
     """Canonical volume and mapping of one video of `num_frames` frames of `height` x `width` pixels."""
+
+    refined_by_flow = False  # whether its tracks are, unless the user says otherwise; as published they are not
 
     def __init__(self, num_frames, height, width, mapping, field, num_samples=32):
         super().__init__()
@@ -100,5 +105,5 @@ class VideoModel(nn.Module):
         """Points (F, n, 3) of frames -> Prediction: their pixel, depth, and what the ray at that pixel says."""
         pixels = self.to_pixels(points)
         rays = self.cast(frame_ids, pixels)
-        score = rendering.occlusion_score(rays.weights, rays.depths, points[..., 2])
-        return Prediction(pixels, points[..., 2], score)
+        absorbed = rendering.absorbed_in_front(rays.weights, rays.depths, points[..., 2])
+        return Prediction(pixels, points[..., 2], rendering.as_occlusion_score(absorbed))

@@ -7,6 +7,7 @@ are fixed and only z varies. alpha has no step length: alpha = 1 - exp(-density)
 import torch
 
 NEAR, FAR = 0.0, 2.0
+HIDDEN_ABOVE = 0.99  # share of a ray
 
 
 def regular_depths(num_samples, like):
@@ -58,7 +59,7 @@ def within_depth_range(points):
     return (points[..., 2] >= NEAR) & (points[..., 2] <= FAR)
 
 
-def occlusion_score(weights, depths, surface_depth):
+def absorbed_in_front(weights, depths, surface_depth):
     """How much of the ray is absorbed clearly in front of the predicted point: (...) in [0, 1].
 
     weights, depths (..., K) along the ray at the predicted pixel; surface_depth (...). Clearly: 1.1 sample spacings.
@@ -66,3 +67,12 @@ def occlusion_score(weights, depths, surface_depth):
     spacing = (FAR - NEAR) / weights.shape[-1]
     in_front = depths < surface_depth[..., None] - 1.1 * spacing
     return (weights * in_front).sum(-1)
+
+
+def as_occlusion_score(absorbed):
+    """Share (...) of a ray that is absorbed in front of a point -> score that is above 0.5 where the point is hidden.
+
+    The paper calls hidden what is absorbed by more than HIDDEN_ABOVE. Linear below and above that, from 0 to 1.
+    """
+    return torch.where(absorbed < HIDDEN_ABOVE, 0.5 * absorbed / HIDDEN_ABOVE,
+                       0.5 + 0.5 * (absorbed - HIDDEN_ABOVE) / (1 - HIDDEN_ABOVE))

@@ -17,6 +17,8 @@ MIDDLE = 1.0  # depth of the start, half way between NEAR and FAR
 class SurfaceModel(VideoModel):
     """VideoModel with one sample a ray; depth (N, h, w), one value per cell of `cell` pixels, bilinear between."""
 
+    refined_by_flow = True
+
     def __init__(self, num_frames, height, width, mapping, field, cell=2, margin=0.2):
         super().__init__(num_frames, height, width, mapping, field, num_samples=1)
         self.cell, self.margin = cell, margin

@@ -3,7 +3,7 @@
 import argparse
 
 import checkpoints
-from tracking.sources import RunSource, open_flow
+from tracking.sources import HIDDEN_ABOVE, RunSource, open_flow
 from util import UserError, pick_device
 
 OF_MODELS = {"method": "max_weight", "refine": "auto", "chunk": None}  # options with no meaning for flow: defaults
@@ -28,9 +28,9 @@ def add_run_options(parser):
     group.add_argument("--refine", default="auto", choices=["auto", "on", "off"],
                        help="sharpen tracks with the flow of the data directory; auto: for surface models, where that "
                             "is still there; default auto")
-    group.add_argument("--occlusion_th", type=fraction, metavar="T",
-                       help="a point is occluded when its occlusion score, 0 to 1, exceeds T (of a volume: the share "
-                            "of its ray absorbed in front of it); default: what the run says, of flow alone 0.5")
+    group.add_argument("--occlusion_th", type=fraction, metavar="T", default=HIDDEN_ABOVE,
+                       help="a point is occluded when its occlusion score, 0 to 1, exceeds T; default 0.5 (of a "
+                            "volume: where 99 %% of its ray are absorbed in front of it, as in the paper)")
 
 
 def open_source(args):

@@ -83,9 +83,9 @@ def make_run(folder):
         mask = np.zeros(SIZE, np.uint8)
         mask[8:16, 10:22] = 255
         write_image(folder / f"masks/{i:05d}.png", mask)
-    model = SimpleNamespace(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1])
+    model = SimpleNamespace(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1], refined_by_flow=False)
     return SimpleNamespace(
-        model=model, config={"rendering": "volume"}, video=video, data_dir=str(folder), step=1, occlusion_threshold=0.99
+        model=model, video=video, data_dir=str(folder), step=1
     ), data
 
 

@@ -438,8 +438,8 @@ def test_mft_walks_backwards_too_and_marks_what_all_chains_lose():
 def test_rows_of_a_run(truth_file, data_dir, tmp_path, monkeypatch):
     """A run whose model takes everything to be at rest: alone, refined by true flow, and that flow alone."""
     video = {"fingerprint": DataDir.open(data_dir).fingerprint, "original_height": 40, "original_width": 56, "fps": 1}
-    run = SimpleNamespace(model=SimpleNamespace(num_frames=7, height=40, width=56), video=video, data_dir=str(data_dir),
-                          flow_dir=str(data_dir), config={"rendering": "volume"}, occlusion_threshold=0.5)
+    model = SimpleNamespace(num_frames=7, height=40, width=56, refined_by_flow=False)
+    run = SimpleNamespace(model=model, video=video, data_dir=str(data_dir), flow_dir=str(data_dir))
 
     def at_rest(model, frames, pixels, method, progress, chunk=None):
         scores = torch.full((len(frames), 7), 0.45)

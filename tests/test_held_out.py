@@ -138,7 +138,7 @@ def test_training_is_the_same_to_the_bit_whatever_the_held_out_flow_says(even, t
 def test_figures_of_a_known_motion_and_a_model_that_is_off(even, monkeypatch):
     monkeypatch.setattr("networks.query.track_points", off_by(2))
     pairs = held_out.choose(even, SHARE, 0)
-    trained = SimpleNamespace(model=None, config={"rendering": "surface"})
+    trained = SimpleNamespace(model=SimpleNamespace(refined_by_flow=True))
     figures = held_out.measure(trained, even, pairs, 0)
     apart = sorted(j - i for i, j in pairs if i < j)
     assert [figures["near"]["frames_apart"][0], figures["far"]["frames_apart"][1]] == [apart[0], apart[-1]]
@@ -151,7 +151,7 @@ def test_figures_of_a_known_motion_and_a_model_that_is_off(even, monkeypatch):
     assert [line.split()[0] for line in lines[2:]] == ["flow", "model", "both"]
     assert lines[3].split()[1:] == ["2.00", "0.0%", "2.00", "0.0%"]
 
-    trained.config["rendering"] = "volume"
+    trained.model.refined_by_flow = False
     assert [list(rows) for rows in rows_of(held_out.measure(trained, even, pairs, 0))] == [["flow", "model"]] * 2
 
 
@@ -160,7 +160,7 @@ def test_the_tracks_do_not_use_what_they_are_compared_with(even, tmp_path, monke
     monkeypatch.setattr("networks.query.track_points", off_by(0))
     pairs = held_out.choose(even, SHARE, 0)
     wrong = translation(tmp_path / "wrong", wrong=pairs)
-    figures = held_out.measure(SimpleNamespace(model=None, config={"rendering": "surface"}), wrong, pairs, 0)
+    figures = held_out.measure(SimpleNamespace(model=SimpleNamespace(refined_by_flow=True)), wrong, pairs, 0)
     for rows in rows_of(figures):
         assert all(row["median_px"] == pytest.approx(3, abs=1e-3) and row["within_1px"] < 0.03 for row in rows.values())
 
@@ -169,7 +169,7 @@ def test_flow_that_does_not_come_back_is_no_measure(tmp_path):
     data = translation(tmp_path / "data", wrong={(2, 5)}, by=1.5)  # of one direction only
     frames, _, targets, _ = held_out.correspondences(data, {(2, 5), (5, 2), (3, 6), (6, 3)}, 10, 0)
     assert sorted(set(zip(frames, targets))) == [(3, 6), (6, 3)] and len(frames) == 20
-    assert held_out.measure(SimpleNamespace(config={"rendering": "surface"}), data, {(2, 5)}, 0) == {}
+    assert held_out.measure(SimpleNamespace(model=SimpleNamespace(refined_by_flow=True)), data, {(2, 5)}, 0) == {}
 
 
 def test_each_half_of_the_points_by_hand():

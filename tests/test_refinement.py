@@ -282,13 +282,14 @@ def test_smoothing_follows_a_turn():
 
 
 def test_which_runs_are_refined(data, tmp_path, capsys):
-    def run(rendering="surface", path=data.path, fingerprint=data.fingerprint):
-        return SimpleNamespace(config={"rendering": rendering}, flow_dir=str(path), video={"fingerprint": fingerprint})
+    def run(refined=True, path=data.path, fingerprint=data.fingerprint):
+        model = SimpleNamespace(refined_by_flow=refined)
+        return SimpleNamespace(model=model, flow_dir=str(path), video={"fingerprint": fingerprint})
 
     assert refinement.flow_at_hand(run(), "auto").path == data.path
     assert refinement.flow_at_hand(run(), "off") is None
-    assert refinement.flow_at_hand(run("volume"), "auto") is None
-    assert refinement.flow_at_hand(run("volume"), "on").path == data.path
+    assert refinement.flow_at_hand(run(False), "auto") is None
+    assert refinement.flow_at_hand(run(False), "on").path == data.path
     assert capsys.readouterr().out == ""
     for missing in (run(path=tmp_path / "gone"), run(fingerprint="other")):
         assert refinement.flow_at_hand(missing, "auto") is None

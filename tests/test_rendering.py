@@ -55,10 +55,11 @@ def test_ray_points_and_composites():
 
 
 @pytest.mark.parametrize("surface, expected", [(1.9, 0.9), (1.0, 0.6), (0.1, 0.0)])
-def test_occlusion_score_counts_what_lies_clearly_in_front(surface, expected):
+def test_absorbed_counts_what_lies_clearly_in_front(surface, expected):
     depths = torch.linspace(0, 2, 5)  # 0, 0.5, 1, 1.5, 2; the tolerance is 1.1 * 2/5 = 0.44
     weights = torch.tensor([0.2, 0.4, 0.3, 0.05, 0.05])
-    assert rendering.occlusion_score(weights, depths, torch.tensor(surface)).item() == pytest.approx(expected, abs=1e-6)
+    absorbed = rendering.absorbed_in_front(weights, depths, torch.tensor(surface))
+    assert absorbed.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_contraction():
@@ -139,3 +140,8 @@ def test_canonical_points_of_every_second_pixel():
     places = [[x, y, 1.0] for y in (0.0, 2.0) for x in (0.0, 2.0, 4.0)]  # row by row
     assert points.tolist() == places
     assert torch.allclose(rgb, torch.tensor([[0.1, 0.2, 0.3]]).expand(6, 3)) and weight.tolist() == [0.5] * 6
+
+
+def test_scores_of_a_volume_are_one_half_at_the_papers_threshold():
+    absorbed = torch.tensor([0.0, 0.495, 0.99, 0.995, 1.0])
+    assert rendering.as_occlusion_score(absorbed).tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])

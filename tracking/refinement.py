@@ -108,7 +108,7 @@ def flow_at_hand(run, wanted):
 
     'auto' refines tracks of surface models, of volumes never. UserError: 'on' and there is none, or of another video.
     """
-    if wanted == "off" or (wanted == "auto" and run.config["rendering"] != "surface"):
+    if wanted == "off" or (wanted == "auto" and not run.model.refined_by_flow):
         return None
     try:
         data = DataDir.open(run.flow_dir)

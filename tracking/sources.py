@@ -19,7 +19,7 @@ from tracking import refinement
 from tracking.tracks_file import Tracks
 from util import UserError, from_raster, pixel_grid, to_raster
 
-FLOW_THRESHOLD = 0.5  # of the occlusion score of tracks by flow: the scores are made for it
+HIDDEN_ABOVE = 0.5  # occlusion score: what all sources mean by theirs
 DENSE_CHUNK = 2**16  # pixels of dense flow that are walked at once, which bounds the memory
 
 
@@ -45,19 +45,18 @@ class Source(Protocol):
 class RunSource:
     """A fitted run, its tracks sharpened by flow or not.
 
-    method: 'max_weight' or 'composite', see networks.query.track_points. threshold: None: the run's. chunk: rays that
+    method: 'max_weight' or 'composite', see networks.query.track_points. chunk: rays that
     are computed at once, which bounds the memory (None: track_points' own). refine: see refinement.flow_at_hand.
     """
 
     run: object
     method: str = "max_weight"
-    threshold: float | None = None
+    threshold: float = HIDDEN_ABOVE
     chunk: int | None = None
     refine: str = "auto"
 
     def __post_init__(self):
         model, video = self.run.model, self.run.video
-        self.threshold = self.run.occlusion_threshold if self.threshold is None else self.threshold
         self.num_frames, self.size, self.fps = model.num_frames, (model.height, model.width), video["fps"]
         self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
 
@@ -82,8 +81,8 @@ class FlowSource:
 
     run = None
 
-    def __init__(self, data, threshold=None):
-        self.data, self.threshold = data, FLOW_THRESHOLD if threshold is None else threshold
+    def __init__(self, data, threshold=HIDDEN_ABOVE):
+        self.data, self.threshold = data, threshold
         self.num_frames, self.size, self.fps = data.num_frames, (data.height, data.width), data.fps
         self.video_size, self.data_dir = (data.original_height, data.original_width), str(data.path)
 
@@ -112,7 +111,7 @@ def needs_run(source, what):
         raise UserError(f"{what} needs a fitted model: give --run DIR (--data_dir alone gives tracks and flow)")
 
 
-def open_flow(data_dir, threshold=None):
+def open_flow(data_dir, threshold=HIDDEN_ABOVE):
     """The FlowSource of a data directory. UserError when there is none."""
     return FlowSource(DataDir.open(data_dir), threshold)
 
