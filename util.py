@@ -10,6 +10,7 @@ import functools
 import os
 import signal
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -61,6 +62,17 @@ def atomic_path(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load_npz(path):
+    """{name: array} of an .npz file; no pickled objects. UserError when it is not readable."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable .npz file ({error})") from None
 
 
 class StopSignal:
@@ -131,6 +143,12 @@ def inside_image(pixels, height, width, margin=0.0):
     """(...) bool: pixels (..., 2) within the image, or at most `margin` pixels outside it."""
     x, y = pixels[..., 0], pixels[..., 1]
     return (x >= -margin) & (x <= width - 1 + margin) & (y >= -margin) & (y <= height - 1 + margin)
+
+
+def inside_video(positions, video_size):
+    """(...) bool: raster positions (..., 2) on an image of video_size (H, W, ...). False for NaN."""
+    x, y = positions[..., 0], positions[..., 1]
+    return (x >= 0) & (x <= video_size[1]) & (y >= 0) & (y <= video_size[0])
 
 
 def to_raster(pixels, size, original_size):

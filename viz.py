@@ -20,7 +20,7 @@ from outputs.video import video_writer
 from tracking.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
 from tracking.sources import chunk_option, needs_run, resize_map, track_queries
 from tracking.tracks_file import Tracks, read_tracks
-from util import UserError
+from util import UserError, inside_video
 
 KINDS = ["tracks", "trails", "correspondences", "depth", "color", "flow"]
 OF_MODELS = ["depth", "color"]  # kinds that flow alone cannot give
@@ -185,7 +185,7 @@ def points_to_draw(scene, mask, num_points):
 def starts_on(tracks, mask, frame):
     """(Q,) bool: which points are on the mask in `frame`."""
     positions = tracks.tracks[:, frame]
-    return draw.on_image(positions, mask.shape) & points_on_mask(np.nan_to_num(positions), mask)
+    return inside_video(positions, mask.shape) & points_on_mask(np.nan_to_num(positions), mask)
 
 
 def select(tracks, which):

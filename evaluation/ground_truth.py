@@ -3,7 +3,6 @@
 Conventions: raster pixels (centres at +0.5) of a video of size (H, W). Q queries, N frames.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from evaluation import badja, masks, tapvid
 from loaders.data_dir import read_image
-from util import UserError
+from util import UserError, load_npz
 
 EXPECTED = (
     "expected an .npz with target_points and occluded, a TAP-Vid .pkl, a folder of .pkl shards, a folder that "
@@ -95,17 +94,6 @@ def read_objects(path, arrays, num_queries):
         expected = f"expected object_ids ({num_queries},) from 0 to {len(names) - 1}, one of {len(names)} object_names"
         raise UserError(f"{path}: {expected}, got {objects.shape}")
     return objects.astype(int), names
-
-
-def load_npz(path):
-    """{name: array} of an .npz file; no pickled objects. UserError when it is not readable."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file ({error})") from None
 
 
 def check_queries(path, queries, num_queries, num_frames):

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import baselines
-from evaluation.ground_truth import load_npz
 from loaders.data_dir import DataDir
-from util import UserError
+from util import UserError, load_npz
 
 ROWS = ("model", "both", "flow")  # of a run: its model alone, refined by flow, and that flow alone
 QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are this close are the same

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from loaders.data_dir import decode_flow, mask_bit, mask_byte
 from util import inside_image
 
 HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
@@ -110,10 +111,10 @@ class CorrespondencePool:
     def cycle_at(self, numbers, index):
         """Pair numbers (P,), pixel index (P, n) -> whether cycle-consistent, bool (P, n)."""
         if self.on_disk:
-            found = torch.stack([self.bits[row][0, at] for row, at in zip(numbers.tolist(), index >> 3)])
+            found = torch.stack([self.bits[row][0, at] for row, at in zip(numbers.tolist(), mask_byte(index))])
         else:
-            found = self.bits.flatten()[numbers[:, None] * self.bits[0].numel() + (index >> 3)]
-        return (found >> (7 - (index & 7)).to(torch.uint8) & 1).bool()
+            found = self.bits.flatten()[numbers[:, None] * self.bits[0].numel() + mask_byte(index)]
+        return mask_bit(found, index).bool()
 
     def flow_at(self, numbers, index):
         """Pair numbers (P,), pixel index (P, n) -> flow (P, n, 2) in pixels."""
@@ -121,7 +122,7 @@ class CorrespondencePool:
             flow = torch.stack([self.flow[row][at] for row, at in zip(numbers.tolist(), index)])
         else:
             flow = self.flow.flatten(0, 1)[numbers[:, None] * (self.height * self.width) + index]
-        return flow.float() * self.flow_step
+        return decode_flow(flow, self.flow_step)
 
     @property
     def on_disk(self):

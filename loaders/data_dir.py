@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from util import UserError, atomic_path
 
@@ -47,7 +48,9 @@ def encode_flow(flow, step):
 
 
 def decode_flow(fixed, step):
-    """int16 (..., 2) -> float32 pixels; exact, since `step` is a power of two."""
+    """int16 (..., 2), numpy or torch -> float32 pixels; exact, since `step` is a power of two."""
+    if isinstance(fixed, torch.Tensor):
+        return fixed.float() * step
     return np.asarray(fixed).astype(np.float32) * np.float32(step)
 
 
@@ -60,6 +63,17 @@ def unpack_mask(bits, height, width):
     """uint8 (..., ceil(H*W/8)) -> bool (..., H, W); inverse of pack_mask."""
     flat = np.unpackbits(np.asarray(bits), axis=-1, count=height * width)
     return flat.reshape(*bits.shape[:-1], height, width).astype(bool)
+
+
+def mask_byte(index):
+    """Where in the bytes of a mask the bits of pixels `index` (..., rows first) are, numpy or torch."""
+    return index >> 3
+
+
+def mask_bit(found, index):
+    """Bytes found at mask_byte(index) -> 0 or 1, whether each pixel is set; inverse of pack_mask at single pixels."""
+    shift = 7 - (index & 7)
+    return found >> (shift.to(torch.uint8) if isinstance(shift, torch.Tensor) else shift) & 1
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import cKDTree
 
 from flow.formats import flow_to_color
+from util import inside_video
 
 SHIFT = 4  # OpenCV draws at 1/16 pixel
 GAP = 8  # pixels between images side by side
@@ -51,7 +52,7 @@ def mark_radius(image_size, positions):
 
 def draw_points(image, positions, colours, occluded, radius):
     """Visible points as discs with a dark rim, occluded ones as hollow crosses, those outside not at all."""
-    inside = on_image(positions, image.shape)
+    inside = inside_video(positions, image.shape)
     image = draw_hollow_crosses(image, positions[inside & occluded], colours[inside & occluded], radius)
     centres = fixed_point(positions)
     for q in np.flatnonzero(inside & ~occluded):
@@ -119,14 +120,14 @@ def draw_matches(left, right, start, end, colours, occluded, radius, gap=GAP):
     """
     offset = np.array([left.shape[1] + gap, 0])
     canvas = side_by_side(left, right, gap)
-    lines = np.flatnonzero(on_image(end, right.shape) & ~occluded)
+    lines = np.flatnonzero(inside_video(end, right.shape) & ~occluded)
     painted = canvas.copy()
     for q in lines:
         line = fixed_point(np.stack([start[q], end[q] + offset]))
         cv2.polylines(painted, [line], False, as_tuple(colours[q]), 1, cv2.LINE_AA, SHIFT)
     canvas = blend(canvas, painted, 0.75)
     canvas = draw_points(canvas, start, colours, np.zeros(len(start), bool), radius)
-    outside = ~on_image(end, right.shape)
+    outside = ~inside_video(end, right.shape)
     return draw_points(canvas, np.where(outside[:, None], -1, end + offset), colours, occluded, radius)
 
 
@@ -134,12 +135,6 @@ def side_by_side(left, right, gap=GAP):
     """Two images of equal height with a dark gap between them."""
     bar = np.full((left.shape[0], gap, 3), RIM, np.uint8)
     return np.concatenate([left, bar, right], axis=1)
-
-
-def on_image(positions, shape):
-    """(...) bool: positions (..., 2) on an image of `shape` (H, W, ...). False for NaN."""
-    x, y = positions[..., 0], positions[..., 1]
-    return (x >= 0) & (x <= shape[1]) & (y >= 0) & (y <= shape[0])
 
 
 def blend(below, above, opacity):

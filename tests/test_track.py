@@ -299,7 +299,7 @@ def test_a_foreign_or_damaged_tracks_file_is_named(run, tmp_path):
     np.savez(tmp_path / "shape.npz", **arrays | {"depth": arrays["depth"][:, 1:]})
     (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:200])
     for name, says in {"less": "it has no occluded", "shape": "depth has shape", "cut": "not a readable",
-                       "gone": "no such tracks file"}.items():
+                       "gone": "no such file"}.items():
         with pytest.raises(UserError, match=says):
             read_tracks(tmp_path / f"{name}.npz")
 

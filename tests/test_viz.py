@@ -277,7 +277,7 @@ def test_a_mask_restricts_the_points(run, tmp_path, monkeypatch):
         (["--what", "tracks,smoke"], "--what smoke: expected some of tracks, trails"),
         (["--what", ","], "nothing to draw"),
         (["--query_frame", 5], "--query_frame: frame 5 is outside"),
-        (["--tracks", "missing.npz"], "no such tracks file"),
+        (["--tracks", "missing.npz"], "no such file"),
         (["--tracks", "other.npz"], "--tracks other.npz: 5 frames of 99x51, but this run's video has 5 of 71x51"),
         (["--tracks", "t.npz", "--step", 3], "give one of them"),
         (["--mask", "wrong.png"], "expected 71x51 or 32x24"),

@@ -6,13 +6,12 @@ centres at +0.5 (TAP-Vid's raster), so that 0 and W are the left and right edges
 
 import math
 import re
-import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from util import UserError
+from util import UserError, load_npz
 
 QUERIES_HELP = """what to track:
   grid[:STEP][@FRAME]  every STEP-th pixel of FRAME (default: about 1000 points of frame 0), e.g. grid:8@12
@@ -98,14 +97,7 @@ def parse_points(text):
 
 def read_queries(path, video_size):
     """The array query_points (Q, 3) of an .npz file. UserError if there is none, or it is of another video size."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"--queries {path}: no such file")
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in ("query_points", "video_size") if name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"--queries {path}: not a readable .npz file ({error})") from error
+    arrays = load_npz(path)
     queries = arrays.get("query_points")
     if queries is None or queries.ndim != 2 or queries.shape[1] != 3 or queries.dtype.kind not in "fiu":
         found = "no such array" if queries is None else f"shape {queries.shape}, {queries.dtype}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solveh_banded
 
-from loaders.data_dir import DataDir
+from loaders.data_dir import DataDir, mask_bit, mask_byte
 from util import UserError, inside_image
 
 SAME_MOTION_PX = 1.0  # neighbouring pixels whose flow differs by less are of one surface
@@ -100,7 +100,7 @@ class Hops:
         """bool (n,): points of frame i whose flow to frame j passed the filter."""
         x, y = (points[:, c].round().astype(int).clip(0, side - 1) for c, side in ((0, self.width), (1, self.height)))
         index = y * self.width + x
-        return (self.bits[i][self.rows[i][j], 0][index >> 3] >> (7 - (index & 7)) & 1).astype(bool)
+        return mask_bit(self.bits[i][self.rows[i][j], 0][mask_byte(index)], index).astype(bool)
 
 
 def flow_at_hand(run, wanted):

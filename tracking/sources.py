@@ -17,7 +17,7 @@ from loaders.data_dir import DataDir
 from networks import query
 from tracking import refinement
 from tracking.tracks_file import Tracks
-from util import UserError, from_raster, pixel_grid, to_raster
+from util import UserError, from_raster, inside_video, pixel_grid, to_raster
 
 HIDDEN_ABOVE = 0.5  # occlusion score: what all sources mean by theirs
 DENSE_CHUNK = 2**16  # pixels of dense flow that are walked at once, which bounds the memory
@@ -135,12 +135,6 @@ def track_queries(source, queries):
 def chunk_option(chunk):
     """Keyword arguments for networks.query: its own default stands where the user named none."""
     return {} if chunk is None else {"chunk": chunk}
-
-
-def inside_video(positions, video_size):
-    """(...) bool: raster positions (..., 2) on the image. False for NaN."""
-    x, y = positions[..., 0], positions[..., 1]
-    return (x >= 0) & (x <= video_size[1]) & (y >= 0) & (y <= video_size[0])
 
 
 def pin_queries(tracks):

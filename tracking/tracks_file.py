@@ -13,13 +13,11 @@ tracks.npz holds, for Q queries in a video of N frames:
 """
 
 import csv
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from util import UserError, atomic_path
+from util import UserError, atomic_path, load_npz
 
 CONVENTION = (
     "Positions are in pixels of the ORIGINAL video (video_size = height, width) with pixel centres at +0.5, the raster "
@@ -65,14 +63,7 @@ def write_tracks(path, tracks):
 
 def read_tracks(path):
     """Read a file of write_tracks. UserError if it is missing, unreadable, or not such a file."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such tracks file")
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{path}: not a readable .npz file ({error})") from error
+    arrays = load_npz(path)
     missing = [name for name in Tracks.__dataclass_fields__ if name not in arrays]
     if missing:
         raise UserError(f"{path}: not a tracks file of track.py: it has no {', '.join(missing)}")

@@ -29,8 +29,10 @@ class SurfaceObjective:
 
     def start(self):
         """The order of surfaces as the flow's occlusions show it."""
-        config, edges = self.config, [weights.to(self.sampler.pool.device) for weights in self.edges]
-        self.model.depth.data.copy_(initial_depth(self.sampler, config.depth_cell, config.depth_margin, edges))
+        config, pool = self.config, self.sampler.pool
+        guess = SurfaceSampler(pool, config.seed)  # of its own: training's batches do not depend on how long it looked
+        edges = [weights.to(pool.device) for weights in self.edges]
+        self.model.depth.data.copy_(initial_depth(guess, config.depth_cell, config.depth_margin, edges))
 
     def rates(self):
         return network_rates(self.model, self.config) | {"depth": ([self.model.depth], self.config.lr_depth)}
