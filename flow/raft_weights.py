@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import util
-from networks import raft
+from networks import raft_names
 
 LARGE_URL = "https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"  # torchvision's, BSD-3-Clause
 
@@ -72,6 +72,6 @@ def load_raft(path):
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise util.UserError(f"--raft_weights {path}: holds no state dict; {expected}")
     try:
-        return raft.from_state_dict(state), sha256(path)
+        return raft_names.from_state_dict(state), sha256(path)
     except ValueError as error:
         raise util.UserError(f"--raft_weights {path}: {error}; {expected}") from error

@@ -4,6 +4,7 @@ Where the volume's sampler draws reliable correspondences only, surfaces also le
 that the model puts at a pixel where the backward flow leads elsewhere must lie behind what is seen there.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,16 @@ import torch
 
 from loaders.correspondences import Sampler, pair_weight
 
-WITNESSES, AGREE_PX = 3, 2.0  # third frames that are asked whether a correspondence is right, and how nearly
+
+@dataclass(frozen=True)
+class WitnessSettings:
+    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
+
+    witnesses: int = 3  # third frames that are asked whether a correspondence is right
+    agree: float = 2.0  # px: how nearly they have to lead to one point
+
+
+SETTINGS = WitnessSettings()
 
 
 class SurfaceBatch(NamedTuple):
@@ -72,13 +82,13 @@ class SurfaceSampler(Sampler):
         """
         pool, score = self.pool, torch.zeros_like(index)
         index_2 = nearest_index(pixels_2, pool.height, pool.width)
-        for _ in range(WITNESSES):
+        for _ in range(SETTINGS.witnesses):
             first = self._choose_targets(pool.sources[numbers], pool.num_frames)
             second = pool.number(pool.targets[numbers], pool.targets[first])
             first, second, known = self._to_pool(first, second.clip(min=0), second >= 0)
             end_1, end_2 = pixels_1 + pool.flow_at(first, index), pixels_2 + pool.flow_at(second, index_2)
             reliable = pool.cycle_at(first, index) & pool.cycle_at(second, index_2) & known[:, None]
-            score += torch.where((end_1 - end_2).norm(dim=-1) < AGREE_PX, 1, -1) * reliable
+            score += torch.where((end_1 - end_2).norm(dim=-1) < SETTINGS.agree, 1, -1) * reliable
         return score >= 0
 
     def _draw_pixels(self, sources, count):

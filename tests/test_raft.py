@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from networks import raft
+from networks import correlation, raft, raft_names
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 CONFORMANCE = Path(os.environ.get("OMNIMOTION_CONFORMANCE", SHARED / "spec" / "conformance")) / "raft_small.npz"
@@ -62,7 +62,7 @@ def random_model(small):
 @torch.no_grad()
 def test_raft_small_reproduces_the_reference(max_volume_bytes):
     expected = np.load(CONFORMANCE)
-    model = raft.from_state_dict(torch.load(SINTEL, map_location="cpu", weights_only=True))
+    model = raft_names.from_state_dict(torch.load(SINTEL, map_location="cpu", weights_only=True))
     padding = expected["padding_left_right_top_bottom"].tolist()
     left, right, top, bottom = padding
     images = torch.from_numpy(np.stack([expected["image_1"], expected["image_2"]])).permute(0, 3, 1, 2)
@@ -97,7 +97,7 @@ def brute_force_correlation(features_1, features_2, positions, radius):
     return torch.stack(samples, dim=1).view(len(features_1), -1, height, width)
 
 
-@pytest.mark.parametrize("kind", [raft.AllPairsCorrelation, raft.LocalCorrelation])
+@pytest.mark.parametrize("kind", [correlation.AllPairsCorrelation, correlation.LocalCorrelation])
 def test_correlation_equals_brute_force(kind):
     generator = torch.Generator().manual_seed(1)
     features_1, features_2 = torch.randn(2, 2, 5, 8, 9, generator=generator)
@@ -107,11 +107,11 @@ def test_correlation_equals_brute_force(kind):
 
 
 def test_local_correlation_in_chunks(monkeypatch):
-    monkeypatch.setattr(raft, "LOCAL_LOOKUP_BYTES", 4 * 5 * 64 * 7)  # seven cells at a time
+    monkeypatch.setattr(correlation, "LOCAL_LOOKUP_BYTES", 4 * 5 * 64 * 7)  # seven cells at a time
     features_1, features_2 = torch.randn(2, 1, 5, 8, 9, generator=torch.Generator().manual_seed(1))
     positions = raft.cell_grid(features_1) * 1.3 - 2
-    expected = raft.AllPairsCorrelation(features_1, features_2, 3)(positions)
-    torch.testing.assert_close(raft.LocalCorrelation(features_1, features_2, 3)(positions), expected)
+    expected = correlation.AllPairsCorrelation(features_1, features_2, 3)(positions)
+    torch.testing.assert_close(correlation.LocalCorrelation(features_1, features_2, 3)(positions), expected)
 
 
 def test_convex_upsampling_of_one_neighbour_copies_it():
@@ -132,7 +132,7 @@ def test_size_is_the_published_one(small, parameters):
 def test_torchvision_names_and_shapes(small):
     ours = raft.RAFT(small).state_dict()
     for name, shape in TORCHVISION_SHAPES[small].items():
-        key = raft.rename(name) if not small else raft.rename(name).replace("convr1", "convr")
+        key = raft_names.rename(name) if not small else raft_names.rename(name).replace("convr1", "convr")
         assert tuple(ours[key].shape) == shape, name
 
 
@@ -170,7 +170,7 @@ def test_loads_both_conventions(small, convention):
     if convention != "torchvision" and not small:  # the reference's files hold the norm of a projection twice
         prefix = "module." if convention == "module" else ""
         renamed[prefix + "cnet.layer2.0.norm3.weight"] = state["cnet.layer2.0.downsample.1.weight"]
-    loaded = raft.from_state_dict(renamed)
+    loaded = raft_names.from_state_dict(renamed)
     assert loaded.small == small
     for key, value in loaded.state_dict().items():
         torch.testing.assert_close(value, state[key], msg=key)
@@ -179,11 +179,11 @@ def test_loads_both_conventions(small, convention):
 def test_wrong_state_dicts_are_refused():
     state = random_model(True).state_dict()
     with pytest.raises(ValueError, match="no RAFT weights"):
-        raft.from_state_dict({"encoder.weight": torch.zeros(3)})
+        raft_names.from_state_dict({"encoder.weight": torch.zeros(3)})
     with pytest.raises(ValueError, match="1 keys missing.*fnet.conv2.bias"):
-        raft.from_state_dict({key: value for key, value in state.items() if key != "fnet.conv2.bias"})
+        raft_names.from_state_dict({key: value for key, value in state.items() if key != "fnet.conv2.bias"})
     with pytest.raises(ValueError, match="expected \\(128,\\)"):
-        raft.from_state_dict(state | {"fnet.conv2.bias": torch.zeros(7)})
+        raft_names.from_state_dict(state | {"fnet.conv2.bias": torch.zeros(7)})
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -148,7 +148,7 @@ def test_model_and_flow_are_averaged_by_their_errors():
     """At the query, with flow that is sure, that is not, that is far from the model, and with none."""
     walk = one_walk([[1, 0], [1, 0], [1, 0], [40, 0], [7, 7]], [0, 0.5, 3, 0.9, np.inf], [1, 1, 1, 1, 0])
     merged, away = refinement.merge(walk, np.zeros((1, 5, 2), np.float32))
-    usual = np.median([1, 40]) ** 2 + refinement.SURE_PX**2  # of the two that are sure
+    usual = np.median([1, 40]) ** 2 + refinement.SETTINGS.sure**2  # of the two that are sure
     assert away[0].tolist() == [1, 1, 1, 40, 0]
     assert merged[0, 0, 0] == 1
     np.testing.assert_allclose(merged[0, 1:3, 0], [1 - v / (v + usual + 1) for v in (0.25, 9)], rtol=1e-5)
@@ -158,7 +158,8 @@ def test_model_and_flow_are_averaged_by_their_errors():
 def test_a_model_is_averaged_with_flow_that_is_never_sure():
     walk = one_walk([[0, 0], [2, 0]], [0, 5], [1, 1])
     merged = refinement.merge(walk, np.zeros((1, 2, 2), np.float32))[0]
-    assert merged[0, 1, 0] == pytest.approx(2 - 2 * 25 / (25 + refinement.LOST_PX**2 + refinement.SURE_PX**2 + 4))
+    usual = refinement.SETTINGS.lost**2 + refinement.SETTINGS.sure**2
+    assert merged[0, 1, 0] == pytest.approx(2 - 2 * 25 / (25 + usual + 4))
 
 
 def test_consensus_is_the_mean_of_what_agrees_with_the_best():
@@ -203,7 +204,7 @@ def test_surely_hidden_points_keep_the_models_track(monkeypatch):
     tracks = np.float32([places])
     tracks[0, 2] = [12, 5]
     found, scores = refinement.refine(SimpleNamespace(num_frames=5), np.zeros(1, int), None, tracks, np.ones((1, 5)))
-    assert scores[0, 2] > refinement.SURELY_HIDDEN and (found[0, 2] == tracks[0, 2]).all()
+    assert scores[0, 2] > refinement.SETTINGS.surely_hidden and (found[0, 2] == tracks[0, 2]).all()
     assert (scores[0, [0, 1, 3, 4]] < 0.5).all()
 
 
@@ -241,18 +242,18 @@ def test_a_frame_is_reached_from_both_sides():
     walk = refinement.walk_all(hops, np.array([0, 0]), pixels, range(3))
     np.testing.assert_allclose(walk.places, pixels[:, None] + np.float32([[0, 0], [3, 0], [4, 0]]), atol=1e-5)
     assert (walk.error[:, 0] == 0).all() and (walk.share[:, 0] == 1).all()
-    np.testing.assert_allclose(walk.error[:, 2], refinement.FLOW_PX, rtol=1e-5)
-    np.testing.assert_allclose(walk.error[:, 1], np.sqrt(2) * refinement.FLOW_PX, rtol=1e-5)
+    np.testing.assert_allclose(walk.error[:, 2], refinement.SETTINGS.flow_error, rtol=1e-5)
+    np.testing.assert_allclose(walk.error[:, 1], np.sqrt(2) * refinement.SETTINGS.flow_error, rtol=1e-5)
 
 
 def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
     hops = even_hops(16, 12, {(0, 1): (4, 0), (1, 0): (-3, 0), (2, 1): (1, 0), (1, 2): (-1, 0)})
     hops.trusted = lambda i, j, points: points[:, 1] < 6
     places = np.float32([[[2, 5], [5, 5]], [[12, 5], [5, 5]], [[2, 7], [5, 5]]])
-    error = np.float32([[0, 1], [0, np.inf], [0, refinement.LOST_PX]])
+    error = np.float32([[0, 1], [0, np.inf], [0, refinement.SETTINGS.lost]])
     ends, errors = refinement.arrivals(hops, [0, 2], 1, places, error)
     np.testing.assert_allclose(ends[:, 0], [[6, 5], [6, 5]])
-    floor = refinement.FLOW_PX**2
+    floor = refinement.SETTINGS.flow_error**2
     np.testing.assert_allclose(errors[:, 0], np.sqrt([1 + floor, 1 + floor]), rtol=1e-5)
     assert np.isinf(errors[:, 1:]).all()
 

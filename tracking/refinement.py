@@ -22,14 +22,30 @@ from scipy.linalg import solveh_banded
 from loaders.data_dir import DataDir, mask_bit, mask_byte
 from util import UserError, inside_image
 
-SAME_MOTION_PX = 1.0  # neighbouring pixels whose flow differs by less are of one surface
-FLOW_PX, LOST_PX = 0.25, 8.0  # error of flow that comes back to its start exactly; with this error it is lost
-SURE_PX = 1.0  # flow of a smaller error tells how far off the model is; and the model's error is at least this
-SHARE_ODDS, ERROR_ODDS = 2.5, 2.0  # log odds that a point is seen: of flows that all agree; per log of their error
-MODEL_ODDS, AWAY_ODDS = 1.0, 0.4  # the same: of a model that sees the point; per log of its distance from flow
-SURELY_HIDDEN = 0.9  # occlusion score above which flow is no reason to leave the model's track
-STIFFNESS, STANDS_OUT_PX = 0.05, 2.0  # of acceleration against position, both squared; what is smoothed over
-HIDDEN_WEIGHT, SMOOTHINGS, PINNED = 0.01, 8, 1e3  # of a position that is not seen, against a seen one; at the query
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """What was tuned, on scenes with depth (benchmarks/NOTES.md); python -m benchmarks.sensitivity shows what it does.
+
+    Lengths in pixels of the processed size: errors of flow are a matter of pixels, whatever the size of the frame.
+    """
+
+    same_motion: float = 1.0  # px: neighbouring pixels whose flow differs by less are of one surface
+    flow_error: float = 0.25  # px: of flow that comes back to its start exactly
+    lost: float = 8.0  # px: flow with this error arrives nowhere
+    sure: float = 1.0  # px: flow of a smaller error tells how far off the model is, which is at least this
+    share_odds: float = 2.5  # log odds that a point is seen: of flows that all agree
+    error_odds: float = 2.0  # the same, per log of their error
+    model_odds: float = 1.0  # the same, of a model that sees the point
+    away_odds: float = 0.4  # the same, per log of the model's distance from flow
+    surely_hidden: float = 0.9  # occlusion score above which flow is no reason to leave the model's track
+    stiffness: float = 0.05  # of acceleration against position, both squared, in smoothing
+    stands_out: float = 2.0  # px: what is smoothed over
+    hidden_weight: float = 0.01  # in smoothing, of a position that is not seen against a seen one
+
+
+SETTINGS = TrackingSettings()
+SMOOTHINGS, PINNED = 8, 1e3  # reweightings, which converge in fewer; weight of the query, which is known
 
 
 @dataclass
@@ -93,7 +109,7 @@ class Hops:
         places = np.stack([top, top, below, below]) * self.width + np.stack([left, right, left, right])
         around = flow.reshape(-1, 2).take(places, axis=0).astype(np.float32)
         apart = around - around[weight.argmax(0), np.arange(len(points))]
-        weight *= np.einsum("knc,knc->kn", apart, apart) < (SAME_MOTION_PX / self.step) ** 2
+        weight *= np.einsum("knc,knc->kn", apart, apart) < (SETTINGS.same_motion / self.step) ** 2
         return points + np.einsum("kn,knc->nc", weight / weight.sum(0), around) * self.step
 
     def trusted(self, i, j, points):
@@ -129,9 +145,9 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     """
     walk = walk_all(Hops(data), frames, pixels, range(data.num_frames), progress)
     merged, away = merge(walk, tracks)
-    log_odds = flow_odds(walk) + MODEL_ODDS * (1 - scores) - AWAY_ODDS * np.log(0.5 + away)
+    log_odds = flow_odds(walk) + SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away)
     scores = occlusion(log_odds)
-    merged = np.where((scores > SURELY_HIDDEN)[..., None], tracks, merged)
+    merged = np.where((scores > SETTINGS.surely_hidden)[..., None], tracks, merged)
     return smooth(merged, frames, scores < 0.5), scores
 
 
@@ -208,10 +224,10 @@ def arrivals(hops, sources, target, places, error):
         begin = places[:, column]
         end = hops.move(source, target, begin)
         missed = np.square(hops.move(target, source, end) - begin).sum(-1)
-        end_error = np.sqrt(np.square(error[:, column]) + FLOW_PX**2 + missed)
+        end_error = np.sqrt(np.square(error[:, column]) + SETTINGS.flow_error**2 + missed)
         good = hops.trusted(source, target, begin) & inside_image(end, hops.height, hops.width, margin=0.5)
         ends.append(end)
-        errors.append(np.where(good & (end_error < LOST_PX), end_error, np.inf))
+        errors.append(np.where(good & (end_error < SETTINGS.lost), end_error, np.inf))
     return np.stack(ends), np.stack(errors)
 
 
@@ -241,9 +257,9 @@ def merge(walk, tracks):
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)
-    sure = np.where((walk.error > 0) & (walk.error < SURE_PX), away, np.nan)
-    sure[:, 0] = np.where(np.isnan(sure).all(1), LOST_PX, sure[:, 0])  # no sure flow at all
-    usual = np.square(np.nanmedian(sure, axis=1))[:, None] + SURE_PX**2
+    sure = np.where((walk.error > 0) & (walk.error < SETTINGS.sure), away, np.nan)
+    sure[:, 0] = np.where(np.isnan(sure).all(1), SETTINGS.lost, sure[:, 0])  # no sure flow at all
+    usual = np.square(np.nanmedian(sure, axis=1))[:, None] + SETTINGS.sure**2
     variance = np.square(np.where(found, walk.error, 1))
     to_model = np.where(found, variance / (variance + usual + np.square(away)), 1)[..., None]
     return (walk.places + to_model * (tracks - walk.places)).astype(np.float32), np.where(found, away, 0)
@@ -251,7 +267,8 @@ def merge(walk, tracks):
 
 def flow_odds(walk):
     """Log odds (n, M) that a point is seen, and where the walk has it; negative where no flow arrived."""
-    return SHARE_ODDS * walk.share - ERROR_ODDS * np.log(walk.error.clip(FLOW_PX, LOST_PX))
+    error = walk.error.clip(SETTINGS.flow_error, SETTINGS.lost)
+    return SETTINGS.share_odds * walk.share - SETTINGS.error_odds * np.log(error)
 
 
 def occlusion(log_odds):
@@ -267,10 +284,10 @@ def smooth(tracks, frames, seen):
     num_frames = tracks.shape[1]
     if num_frames < 3:
         return tracks
-    weights = np.where(seen, 1.0, HIDDEN_WEIGHT)
+    weights = np.where(seen, 1.0, SETTINGS.hidden_weight)
     weights[np.arange(len(tracks)), frames] = PINNED
     second = np.diff(np.eye(num_frames), 2, axis=0)
-    stiff = STIFFNESS * second.T @ second
+    stiff = SETTINGS.stiffness * second.T @ second
     bands = np.stack([np.pad(np.diag(stiff, k), (k, 0)) for k in (2, 1, 0)])
     result = tracks.astype(np.float64)
     for row, (track, weight) in enumerate(zip(tracks.astype(np.float64), weights)):
@@ -279,7 +296,7 @@ def smooth(tracks, frames, seen):
             system = bands.copy()
             system[2] += trust
             result[row] = solveh_banded(system, trust[:, None] * track, overwrite_ab=True, check_finite=False)
-            trust = weight / (1 + np.square(result[row] - track).sum(-1) / STANDS_OUT_PX**2)
+            trust = weight / (1 + np.square(result[row] - track).sum(-1) / SETTINGS.stands_out**2)
         result[row, frames[row]] = track[frames[row]]
     return result.astype(tracks.dtype)
 

@@ -7,6 +7,8 @@ hundred steps of Adam find the order without being caught in a wrong one, which 
 there is none, what moves against the camera is put in front: separating it helps the mapping even if that is wrong.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -15,10 +17,20 @@ from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
 from training.evidence import evidence
 
+
+@dataclass(frozen=True)
+class DepthOrderSettings:
+    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
+
+    flatness: float = 1.0  # weight of the total variation against the evidence
+    prior: float = 0.05  # weight of the pull to the prior: decides where nothing else does
+    moving: float = 2.0  # px: what moves by so much against the camera is taken, at first, to lie in front
+    steps: int = 400  # of Adam
+    rate: float = 0.02  # of Adam, falling to 0
+
+
+SETTINGS = DepthOrderSettings()
 PAIRS, POINTS = 64, 128  # a step
-FLATNESS = 1.0  # weight of the total variation against the evidence
-PRIOR = 0.05  # weight of the pull to the prior: decides where nothing else does
-MOVING_PX = 2.0  # what moves by so much against the camera is taken, at first, to lie in front
 FIT_STEPS = 8  # reweighted least squares; converges in a few
 
 
@@ -54,10 +66,11 @@ def camera_residual(flow):
     return residual.reshape(frames, height, width)
 
 
-def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
+def initial_depth(sampler, cell, margin, weights, steps=None):
     """Depth maps (N, h, w) in [NEAR, FAR] that put hidden pixels at least `margin` behind what hides them."""
-    prior = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / MOVING_PX)
+    prior = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / SETTINGS.moving)
     depth = prior.clone().requires_grad_(True)
+    steps, rate = steps or SETTINGS.steps, SETTINGS.rate
     optimizer = torch.optim.Adam([depth], lr=rate)
     for step in range(steps):
         batch = sampler.sample(PAIRS, POINTS, sampler.pool.num_frames - 1)
@@ -67,7 +80,8 @@ def initial_depth(sampler, cell, margin, weights, steps=400, rate=0.02):
             depth, batch.frames_2, batch.pixels_2 / cell)
         same = masked_mean(gap.abs(), batch.covisible)
         order = masked_mean((margin - gap).clamp(min=0), hidden)
-        loss = same + order + FLATNESS * total_variation(depth, weights) + PRIOR * (depth - prior).abs().mean()
+        ties = SETTINGS.flatness * total_variation(depth, weights) + SETTINGS.prior * (depth - prior).abs().mean()
+        loss = same + order + ties
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,9 +1,20 @@
 """What the frames show where a point is put: the surface it is on, or another one in front of it."""
 
+from dataclasses import dataclass
+
 from loaders.surface_sampler import nearest_index
 from util import inside_image
 
-HIDDEN_PX, VISIBLE_PX = 3.0, 1.5  # backward flow that misses the start by more / less than this is evidence
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
+
+    hidden: float = 3.0  # px: backward flow that misses the start by more shows another surface
+    visible: float = 1.5  # px: by less, the same one
+
+
+SETTINGS = EvidenceSettings()
 
 
 def evidence(pool, batch, pixels):
@@ -19,4 +30,4 @@ def evidence(pool, batch, pixels):
     miss = (pixels + pool.flow_at(numbers, index) - batch.pixels_1.to(pool.device)).norm(dim=-1)
     reliable = pool.cycle_at(numbers, index) & inside & (stored >= 0)[:, None]
     device = batch.pixels_1.device
-    return (reliable & (miss > HIDDEN_PX)).to(device), (reliable & (miss < VISIBLE_PX)).to(device)
+    return (reliable & (miss > SETTINGS.hidden)).to(device), (reliable & (miss < SETTINGS.visible)).to(device)
