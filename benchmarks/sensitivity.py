@@ -128,9 +128,11 @@ def main(arguments=None):
     what = [f"{change}: {row} {name}" for change in ("halved", "doubled") for row, name in FIGURES]
     table = report.markdown_table(["stage", "constant", "value", *what], rows)
     names = ", ".join(video.name for video in videos)
-    text = (f"`python -m benchmarks.sensitivity {' '.join(sys.argv[1:])}`: what a constant that is halved or doubled adds "
-            "to AJ, and to the median error of hidden positions (px at 256 x 256).\n"
-            f"Mean of {names}; models of {options.steps} steps, walked DIS.\n\n{table}\n")  # fmt: skip
+    command_line = " ".join(["python -m benchmarks.sensitivity", *sys.argv[1:]])
+    text = (
+        f"`{command_line}`: what a constant that is halved or doubled adds to AJ, and to the median error of hidden "
+        f"positions (px at 256 x 256).\nMean of {names}; models of {options.steps} steps, walked DIS.\n\n{table}\n"
+    )
     with atomic_path(options.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)

@@ -28,7 +28,9 @@ class SurfaceObjective:
         self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, config.depth_cell)]
 
     def start(self):
-        """The order of surfaces as the flow's occlusions show it."""
+        """The order of surfaces as the flow's occlusions show it, unless depth is to start flat."""
+        if self.config.depth_start == "flat":
+            return
         config, pool = self.config, self.sampler.pool
         guess = SurfaceSampler(pool, config.seed)  # of its own: training's batches do not depend on how long it looked
         edges = [weights.to(pool.device) for weights in self.edges]
