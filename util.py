@@ -7,6 +7,7 @@ Conventions: pixels are (x, y), integer at pixel centres; normalised xy = pixel 
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 import signal
 import sys
@@ -61,6 +62,12 @@ def atomic_path(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_hash(path):
+    """sha256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class StopSignal:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine, features_at, features_of_pixels
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine
 from flow.fusion import fuse
 from flow.images import (
     ExposureSettings,
@@ -178,9 +178,8 @@ class DisFlow:
     def looks_alike(self, i, j, flow):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
         arrived = torch.from_numpy(pixel_grid(self.size) + flow)
-        own = features_of_pixels(self.features[i], *self.size)
-        alike = cosine(own, features_at(self.features[j], arrived)).view(self.size) > FEATURE_THRESHOLD
-        return (alike & inside_image(arrived, *self.size)).numpy()
+        similarity = cosine(self.features[i].of_pixels(*self.size), self.features[j].seen_from(arrived))
+        return ((similarity.view(self.size) > FEATURE_THRESHOLD) & inside_image(arrived, *self.size)).numpy()
 
     # From candidates to flow
 

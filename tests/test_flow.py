@@ -257,7 +257,7 @@ def test_offline_download_names_file_and_place(no_weights, monkeypatch):
 def test_download_is_verified_and_kept(no_weights):
     random_state = no_weights / "source.pth"
     save_weights(random_state, small=False)
-    digest = raft_weights.sha256(random_state)
+    digest = util.file_hash(random_state)
     good = random_state.rename(no_weights / f"raft-{digest[:8]}.pth")
     with pytest.raises(util.UserError, match="damaged download"):
         bad = no_weights / "raft-00000000.pth"
