@@ -7,6 +7,7 @@ Conventions: pixels are (x, y), integer at pixel centres; normalised xy = pixel 
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 import signal
 import sys
@@ -73,6 +74,12 @@ def load_npz(path):
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable .npz file ({error})") from None
+
+
+def file_hash(path):
+    """sha256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class StopSignal:

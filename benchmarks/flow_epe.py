@@ -18,7 +18,7 @@ import numpy as np
 import util
 from benchmarks.scenes import BENCHMARK_KINDS, make_scene
 from flow.__main__ import read_image
-from flow.dis import DisFlow
+from flow.dis import DisFlow, PlainDis
 from flow.formats import UNKNOWN, read_flo, read_kitti_flow
 from flow.raft import RaftFlow
 from flow.raft_weights import load_raft
@@ -71,8 +71,8 @@ def estimators(weights, iterations):
         model, digest = load_raft(path)
         found[f"RAFT {path.stem}"] = RaftFlow(model, path.name, digest, iterations, half=False)
     found["DIS (ours)"] = DisFlow()
-    found["DIS preset medium, finest scale 0"] = DisFlow("medium")
-    found["DIS preset fast"] = DisFlow("fast", finest_scale=None)
+    found["DIS preset medium, finest scale 0"] = PlainDis("medium")
+    found["DIS preset fast"] = PlainDis("fast", finest_scale=None)
     return found
 
 

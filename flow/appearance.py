@@ -1,22 +1,48 @@
 """Appearance descriptors: do two pixels look like the same surface?
 
-Each descriptor maps a frame, uint8 (H, W, 3) RGB, to a feature map (h, w, C) whose corner cells lie on the corner
-pixels; two pixels agree when the cosine similarity of their (bilinearly sampled) features exceeds 0.5. `.description`
-goes into the manifest: what is computed again when it changes.
+Each descriptor maps a frame to its Features; two pixels agree when the cosine similarity of theirs exceeds 0.5.
+
+Conventions: frames uint8 (H, W, 3) RGB; a feature map (h, w, C) has its corner cells on the corner pixels; features of
+pixels are float32 (C, n), those of all pixels in rows (C, H*W).
 """
 
-import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
-from util import UserError, pixel_grid, sample_at_pixels
+from util import UserError, file_hash, pixel_grid, sample_at_pixels
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
 CACHE_BYTES = 2**30
 FEATURE_THRESHOLD = 0.5  # cosine similarity above which two pixels look alike
+
+
+class Features(Protocol):
+    """How a frame's pixels look, as they do from the frame itself and as they do from another one."""
+
+    nbytes: int
+
+    def of_pixels(self, height, width, align_corners=True):
+        """Features of the frame's own pixels, H x W -> (C, H*W)."""
+
+    def seen_from(self, positions, asked=None):
+        """Features that another frame's pixels see at positions (H, W, 2) of this one -> (C, H*W).
+
+        asked (H, W) bool: of these pixels alone -> (C, n).
+        """
+
+
+class Appearance(Protocol):
+    """A descriptor of frames."""
+
+    description: dict  # goes into the manifest: what depends on it is computed again where it changes
+
+    def __call__(self, frame) -> Features:
+        """Features of a frame, uint8 (H, W, 3)."""
 
 
 def make_appearance(name, device="cpu", dino_weights=None, raft_weights=None):
@@ -30,64 +56,79 @@ def make_appearance(name, device="cpu", dino_weights=None, raft_weights=None):
     raise UserError(f"--appearance {name}: expected census, raft or dino")
 
 
+@dataclass(frozen=True)
+class CensusSettings:
+    """Lengths are in pixels, not in shares of the side: neighbours show texture, which is as fine as pixels."""
+
+    distances: tuple = (1, 3, 6)  # pixels; the image is blurred to the distance first
+    noise: float = 16 / 255  # of white; smaller differences count less than half: of weak texture that moves more pass
+    largest_side: int = 1024  # pixels: larger frames are described at every 2nd (3rd ...) pixel, to bound the cost
+
+
 class CensusAppearance:
     """Soft census transform: is each of 24 neighbours (8 at each of 3 distances) brighter or darker than the centre?
 
     Nothing is learnt, and changes of brightness or contrast do not matter. On scenes of known truth with sensor noise
     (192x144) the similarity tells visible from hidden pixels with an AUC of 0.97, and flow that is 3 px off with 0.91;
-    5x5 neighbourhoods do not better for three times the cost. Frames larger than `largest_side` are described at
-    every 2nd (3rd ...) pixel, to bound the cost.
+    5x5 neighbourhoods do not better for three times the cost.
     """
 
-    distances = (1, 3, 6)  # pixels; the image is blurred to the distance first
-    noise = 16 / 255  # smaller differences count less than half: weakly textured surfaces that move pass at 8/255 less
-    largest_side = 1024
-
-    def __init__(self, device="cpu"):
-        self.device = torch.device(device)
-        self.description = {"method": "census", "distances": list(self.distances), "noise": self.noise,
+    def __init__(self, device="cpu", settings=CensusSettings()):
+        self.device, self.settings = torch.device(device), settings
+        self.description = {"method": "census", "distances": list(settings.distances), "noise": settings.noise,
                             "aligned": True}
 
     def __call__(self, frame):
         gray = torch.from_numpy(frame).to(self.device).float() / 255
-        return CensusFrame(self, gray @ gray.new_tensor(LUMINANCE))
+        return CensusFeatures(self, gray @ gray.new_tensor(LUMINANCE))
 
     @torch.no_grad()
     def describe(self, gray):
         """Luminance (H, W) in [0, 1] -> features (h, w, C)."""
-        stride = -(-max(gray.shape) // self.largest_side)
+        stride = -(-max(gray.shape) // self.settings.largest_side)
         rows, columns = (
             torch.linspace(0, side - 1, -(-side // stride), device=self.device).round().long() for side in gray.shape
         )
-        return census(gray, self.distances, rows, columns, self.noise)
+        return census(gray, self.settings.distances, rows, columns, self.settings.noise)
 
 
-class CensusFrame:
-    """A frame's census features, `map` (h, w, C), and those that it has as seen from another frame.
+class FeatureMap:
+    """Features as a map (h, w, C) says them, sampled bilinearly."""
 
-    Seen from there, the neighbours are taken where the flow puts them: turned and zoomed as the surface is. With
-    upright neighbourhoods a fifth of the right flow of fast turning objects passes 8 frames on; so nearly all does.
+    def __init__(self, features):
+        self.map, self.nbytes = features, features.nbytes
+
+    def of_pixels(self, height, width, align_corners=True):
+        """See Features. align_corners False: corners of cells, not their centres, on those of the image."""
+        return map_of_pixels(self.map, height, width, align_corners)
+
+    def seen_from(self, positions, asked=None):
+        """See Features."""
+        pixels = positions.flatten(0, 1) if asked is None else positions[asked]
+        return sample_features(self.map, pixels, *positions.shape[:2])
+
+
+class CensusFeatures(FeatureMap):
+    """Census features of a frame. Seen from another one, neighbours are taken where the flow puts them.
+
+    So they turn and zoom as the surface does. With upright neighbourhoods a fifth of the right flow of fast turning
+    objects passes 8 frames on; so nearly all does.
     """
 
     def __init__(self, appearance, gray):
-        self.appearance, self.gray = appearance, gray
-        self.map = half_features(appearance.describe(gray))
-        self.nbytes = self.map.nbytes + gray.nbytes
+        super().__init__(half_features(appearance.describe(gray)))
+        self.appearance, self.gray, self.nbytes = appearance, gray, self.map.nbytes + gray.nbytes
 
-    def aligned(self, positions):
-        """Features (h, w, C) of another frame's pixels that lie at positions (H, W, 2) of this one."""
+    def seen_from(self, positions, asked=None):
+        """See Features."""
         warped = sample_at_pixels(self.gray[None, None], positions[None], padding="border")[0, ..., 0]
-        return self.appearance.describe(warped)
+        found = map_of_pixels(self.appearance.describe(warped), *positions.shape[:2])
+        return found if asked is None else found[:, asked.flatten()]
 
 
 def half_features(features):
     """Feature map (h, w, C) in half precision, laid out in memory channel by channel, as sampling wants it."""
     return features.permute(2, 0, 1).half().contiguous().permute(1, 2, 0)
-
-
-def halved(features):
-    """A frame's features as they are kept: maps in half precision; a CensusFrame keeps itself so."""
-    return half_features(features) if isinstance(features, torch.Tensor) else features
 
 
 def census(gray, distances, rows, columns, noise):
@@ -125,7 +166,7 @@ class DinoAppearance:
         size = [max(round(side * scale / self.patch), 1) * self.patch for side in frame.shape[:2]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
         mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return self.model((image - mean) / std)[0].permute(1, 2, 0)
+        return FeatureMap(half_features(self.model((image - mean) / std)[0].permute(1, 2, 0)))
 
 
 class RaftAppearance:
@@ -147,7 +188,7 @@ class RaftAppearance:
         image = torch.from_numpy(frame).to(self.device).float().permute(2, 0, 1)[None] / 255 * 2 - 1
         size = [-(-side // 8) * 8 for side in frame.shape[:2]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
-        return self.model.features(image)[0].permute(1, 2, 0)
+        return FeatureMap(half_features(self.model.features(image)[0].permute(1, 2, 0)))
 
 
 def load_dino(path):
@@ -172,12 +213,6 @@ def load_dino(path):
         raise UserError(f"{path}: not the state dict of a DINO ViT nor a TorchScript file ({reason})") from error
 
 
-def file_hash(path):
-    """sha256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sample_features(features, pixels, height, width):
     """Feature map (h, w, C) at image pixels (n, 2) of an H x W image -> (C, n), zeros outside."""
     grid = pixels / pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)]) * 2 - 1
@@ -185,23 +220,14 @@ def sample_features(features, pixels, height, width):
     return F.grid_sample(maps, grid[None, None], align_corners=True)[0, :, 0]
 
 
-def features_of_pixels(features, height, width):
-    """Features of a frame, a map (h, w, C) or with one in `.map`, at every pixel of an H x W image -> (C, H*W)."""
-    features = getattr(features, "map", features)
+def map_of_pixels(features, height, width, align_corners=True):
+    """Feature map (h, w, C) at every pixel of an H x W image -> (C, H*W)."""
+    if not align_corners:
+        maps = features.float().permute(2, 0, 1)[None]
+        return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0].flatten(1)
     if features.shape[:2] == (height, width):
         return features.float().permute(2, 0, 1).flatten(1)
     return sample_features(features, pixel_grid(height, width, features.device).flatten(0, 1), height, width)
-
-
-def features_at(features, positions):
-    """Features of a frame at positions (H, W, 2), what another frame's pixels see there -> (C, H*W).
-
-    features: a map (h, w, C), which is sampled, or an object that says itself how it looks from there (.aligned).
-    """
-    height, width = positions.shape[:2]
-    if hasattr(features, "aligned"):
-        return features_of_pixels(features.aligned(positions), height, width)
-    return sample_features(features, positions.flatten(0, 1), height, width)
 
 
 def cosine(features_1, features_2):

@@ -21,28 +21,29 @@ from util import UserError
 class FusedFlow:
     """Flow estimator (see flow.estimators): walked DIS with the flow of others as candidates.
 
-    sources: flow estimators themselves, whose flow may be NaN. trusted: their flow leads, as DisFlow says.
+    sources: {name: flow estimator}, whose flow may be NaN. trusted: the name of one that leads, as DisFlow says.
     """
 
-    def __init__(self, sources, reason="", trusted=False):
-        self.sources, self.reason = list(sources), reason
+    def __init__(self, sources, reason="", trusted=None):
+        self.sources, self.reason = sources, reason
         self.walk = DisFlow(adjacent_hints=self.adjacent_hints, trusted=trusted)
         self.description = {"method": "fused", "walk": self.walk.description, "trusted": trusted,
-                            "candidates": [source.description for source in self.sources]}
+                            "candidates": {name: source.description for name, source in sources.items()}}
 
     def load_frames(self, frames):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-        for estimator in (*self.sources, self.walk):
+        for estimator in (*self.sources.values(), self.walk):
             estimator.load_frames(frames)
 
     def flow_from(self, i, partners):
         """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
-        flows = [source.flow_from(i, partners) for source in self.sources]
-        return self.walk.flow_from(i, partners, dict(zip(partners, zip(*flows))))
+        flows = {name: source.flow_from(i, partners) for name, source in self.sources.items()}
+        hints = {j: {name: flow[k] for name, flow in flows.items()} for k, j in enumerate(partners)}
+        return self.walk.flow_from(i, partners, hints)
 
     def adjacent_hints(self, i, j):
-        """The candidates (H, W, 2) between adjacent frames on the way; the walk keeps what it makes of them."""
-        return [source.flow_from(i, [j])[0] for source in self.sources]
+        """The candidates {name: (H, W, 2)} between adjacent frames on the way; the walk keeps what it makes of them."""
+        return {name: source.flow_from(i, [j])[0] for name, source in self.sources.items()}
 
 
 class FlowFiles:

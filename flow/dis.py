@@ -2,241 +2,304 @@
 
 DIS alone loses an object once it has moved by more than a patch or two and follows the background instead, there and
 back alike. Between adjacent frames it is nearly exact. So the flow i -> j starts from the flow i -> j-1 carried on by
-the adjacent flow j-1 -> j, and DIS only corrects it. Every flow is then put in order by the few affine motions that
-explain most of it (flow/motions.py). Measured on layered scenes: benchmarks/NOTES.md.
+the adjacent flow j-1 -> j, and DIS only corrects it. At each step flows that may be right are candidates, of which each
+pixel takes the one that explains it best (flow/fusion.py); the result is assigned to the few affine motions that
+explain most of it (flow/motions.py), and refined. Measured on layered scenes: benchmarks/NOTES.md.
 
-Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images luminance.
+Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images luminance. Candidates and
+hints are {name: flow}; hints are flows of others that may be right, NaN where nothing is known.
 """
 
-from functools import partial
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine, features_at, features_of_pixels
-from flow.images import enlarge, exposure, luminance, pixel_grid, relit, resize, sample, shrink
-from flow.keypoints import find_keypoints, moving_together
-from flow.motions import Motions
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine
+from flow.fusion import fuse
+from flow.images import (
+    ExposureSettings,
+    at_exposure,
+    enlarge_flow,
+    exposure,
+    luminance,
+    pixel_grid,
+    resize,
+    sample_along,
+    shrink_flow,
+)
+from flow.keypoints import KeypointSettings, find_keypoints, moving_together
+from flow.motions import MotionSettings, assign_motions
+from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
 from flow.walks import outwards
 from util import BoundedCache, inside_image
 
-REVISION = 5  # of what follows: flow of another one is estimated again
-SEARCH_STEPS = 25  # of gradient descent, twice the preset's
-ENLARGE_BELOW = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
-RETURN_PX = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
-SHIFT = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
-ERROR_WINDOW, LARGEST_ERROR = 9, 30  # luminance differences are clipped, then averaged over a window
-HINT_LEAD = 1.0  # levels of luminance by which another flow must beat the first hint, if hints are trusted
-OWN_LEAD = 0.0  # the same of hints that are not, against the walk's own flow
-COLOUR_WINDOW, BLUR = 3, 0.7  # of colour differences; of the luminance that motions are registered on
-EXACT_PX, EXACT_WINDOW, EXACT_LEAD = 0.7, 15, 0.25  # ordered flow is refined by so little, where errors fall so much
-FILL_CELLS, FILL_STEPS, FILL_PX = 96, 30, 1.5  # cells on the long side; steps = reach in cells; motion edge in pixels
+PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
-class DisFlow:
-    """Flow estimator (see flow.estimators).
+@dataclass(frozen=True)
+class FillSettings:
+    """How far the motion of what is seen spreads over what is hidden."""
 
-    preset: plain DIS, each pair on its own ('fast', 'medium'; no walk). adjacent_hints(i, j): for adjacent frames, a
-    list of flows (H, W, 2) that may be right; of other frames they are given to `flow_from`. They are NaN where nothing
-    is known. trusted: hints lead, and save most of the search; else they have to beat what the walk finds itself.
-    """
+    cells: int = 96  # on the long side, of the grid that it spreads on
+    steps: int = 30  # its reach, in cells
+    edge: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
 
-    def __init__(self, preset=None, finest_scale=0, reason="", adjacent_hints=lambda i, j: [], trusted=False):
-        self.adjacent_hints, self.trusted = adjacent_hints, trusted
-        fast, medium = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-        self.dis = cv2.DISOpticalFlow_create({None: medium, "medium": medium, "fast": fast}[preset])
-        if finest_scale is not None:
-            self.dis.setFinestScale(finest_scale)
-        self.walks = preset is None
-        self.search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # of adjacent frames, from no start
-        self.search.setFinestScale(0)
-        self.search.setGradientDescentIterations(SEARCH_STEPS)
-        self.refine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # from where little is missing
-        mode = "walking from frame to frame" if self.walks else f"preset {preset}, each pair on its own"
-        self.description = {"method": "dis", "mode": mode, "finest_scale": self.dis.getFinestScale(),
-                            "revision": REVISION}
-        self.reason = reason
+
+@dataclass(frozen=True)
+class DisSettings:
+    """Of the walk, and of all that it uses."""
+
+    search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
+    enlarge_below: int = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
+    shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
+    return_within: float = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
+    trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
+    own_lead: float = 0.0  # levels by which hints must beat the walk's own flow, where none is trusted
+    refined_within: float = 0.7  # pixels: assigned flow is refined by so little ...
+    refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
+    refined_window: int = 15  # ... on average over so many pixels (not a share: it averages pixel noise)
+    fill: FillSettings = FillSettings()
+    errors: ErrorSettings = ErrorSettings()
+    exposure: ExposureSettings = ExposureSettings()
+    motions: MotionSettings = MotionSettings()
+    keypoints: KeypointSettings = KeypointSettings()
+
+
+class PlainDis:
+    """Flow estimator (see flow.estimators): DIS as OpenCV has it, each pair on its own. preset: 'fast' or 'medium'."""
+
+    def __init__(self, preset, finest_scale=0, reason=""):
+        """finest_scale: of the pyramid, 0 the frames' own; None: the preset's."""
+        self.dis, self.reason = make_dis(finest_scale, PRESETS[preset]), reason
+        self.description = {"method": "dis", "mode": f"preset {preset}, each pair on its own",
+                            "finest_scale": self.dis.getFinestScale()}  # fmt: skip
 
     def load_frames(self, frames):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-        self.frames, self.size = frames, frames[0].shape[:2]
-        self.factor = 2 if self.walks and max(self.size) < ENLARGE_BELOW else 1
+        self.images = BoundedCache(lambda i: luminance(frames[i]))
+        self.size = frames[0].shape[:2]
+
+    def flow_from(self, i, partners):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+        flows = [self.dis.calc(self.images[i], self.images[j], None) for j in partners]
+        return np.stack(flows) if flows else np.empty((0, *self.size, 2), np.float32)
+
+
+class Reached(NamedTuple):
+    """How far a walk from frame i has come."""
+
+    frame: int
+    flow: np.ndarray  # (H, W, 2), from i
+    seen: np.ndarray  # bool (H, W): pixels that look alike in this frame
+    motion: np.ndarray  # (H, W, 2), from the frame before
+
+
+class DisFlow:
+    """Flow estimator (see flow.estimators): DIS walked over the video.
+
+    adjacent_hints(i, j): hints for adjacent frames; those for others are given to `flow_from`. trusted: the name of
+    hints that lead, and save most of the search; the others have to beat what the walk finds itself. A hint has not the
+    name of a candidate of the walk's own: "carried", "corrected", "searched".
+    """
+
+    def __init__(self, reason="", adjacent_hints=lambda i, j: {}, trusted=None, settings=DisSettings()):
+        self.adjacent_hints, self.trusted, self.settings, self.reason = adjacent_hints, trusted, settings, reason
+        self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0, "revision": 5}
+
+    def load_frames(self, frames):
+        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
+        settings, self.size = self.settings, frames[0].shape[:2]
+        self.factor = 2 if max(self.size) < settings.enlarge_below else 1
+        self.search = make_dis(0)  # of adjacent frames, from no start
+        self.search.setGradientDescentIterations(settings.search_steps)
         self.search.setPatchStride(2 if self.factor == 2 else 4)
-        self.refine.setFinestScale(self.factor - 1)  # of enlarged images: the frames' own scale
+        self.correction = make_dis(0)  # of flow that was carried on
+        self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
         appearance = CensusAppearance()
-        self.images = BoundedCache(lambda i: enlarge(luminance(self.frames[i]), self.factor))
-        self.colours = BoundedCache(lambda i: enlarge(np.ascontiguousarray(self.frames[i]), self.factor))
-        self.smooth = BoundedCache(lambda i: cv2.GaussianBlur(
-            luminance(self.frames[i]).astype(np.float32), (0, 0), BLUR))  # fmt: skip
-        self.keypoints = BoundedCache(lambda i: find_keypoints(self.images[i], self.factor))
+        self.frames = BoundedCache(lambda i: make_frame(frames[i], self.factor, settings.errors))
+        self.keypoints = BoundedCache(
+            lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))  # fmt: skip
         self.adjacent = BoundedCache(lambda pair: self.adjacent_flow(*pair))
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
-        self.features = BoundedCache(lambda i: appearance(self.frames[i]))
+        self.features = BoundedCache(lambda i: appearance(frames[i]))
 
     def flow_from(self, i, partners, hints=None):
         """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2).
 
-        hints: dict from a partner to a list of flows (H, W, 2) that may be right; NaN where nothing is known.
+        hints: {partner: {name: flow (H, W, 2)}}.
         """
         flows = np.empty((len(partners), *self.size, 2), np.float32)
-        if not self.walks:
-            for k, j in enumerate(partners):
-                flows[k] = self.dis.calc(self.images[i], self.images[j], None)
-            return flows
         for steps in outwards(i, partners):
-            reached, state = i, (None, None, None)
+            reached = None
             for place, j in steps:
-                state = self.advance(i, reached, j, *state, hints=hints.get(j, []) if hints else [])
-                reached, flows[place] = j, state[0]
+                reached = self.advance(i, reached, j, (hints or {}).get(j, {}))
+                flows[place] = reached.flow
         return flows
 
-    def advance(self, i, reached, j, flow, seen, motion, hints):
-        """Carry the flow i -> reached on to frame j, and correct it there; nothing is reached yet where it is None.
+    # The walk
 
-        Returns flow (H, W, 2), seen (H, W): the pixels that look alike in j, and motion (H, W, 2) of the last frame.
+    def advance(self, i, reached, j, hints):
+        """The walk from frame i carried on to frame j, and corrected there; it starts where nothing is reached yet.
+
         What is not seen moves on with what is seen around it of the same surface, or as it did before.
         """
         step = 1 if j > i else -1
-        for k in range(reached, j, step):
-            following = self.adjacent[k, k + step]
-            if flow is None:
-                flow = motion = following
-                seen = self.looks_alike(i, k + step, flow) & (self.reliable[i, k + step] > 0)
-                continue
-            arrived = pixel_grid(self.size) + flow
-            sure = seen & (sample(self.reliable[k, k + step], arrived) > 0.5)
-            motion = fill(np.where(sure[..., None], sample(following, arrived), motion), flow, sure)
-            flow = flow + motion
+        reached = reached or self.start(i, i + step)
+        while reached.frame != j:
+            reached = self.carry(reached, reached.frame + step)
         if abs(j - i) == 1:
-            return flow, seen, motion
-        corrected = self.correct(i, j, flow, hints)
+            return reached
+        corrected = self.correct(i, j, reached.flow, hints)
         alike = self.looks_alike(i, j, corrected)
-        return np.where(alike[..., None], corrected, flow), alike, motion
+        return reached._replace(flow=np.where(alike[..., None], corrected, reached.flow), seen=alike)
+
+    def start(self, i, j):
+        """The first step of a walk: to the adjacent frame j."""
+        flow = self.adjacent[i, j]
+        return Reached(j, flow, self.looks_alike(i, j, flow) & (self.reliable[i, j] > 0), flow)
+
+    def carry(self, reached, j):
+        """A further step: to the next frame j."""
+        k, flow = reached.frame, reached.flow
+        sure = reached.seen & (sample_along(flow, self.reliable[k, j]) > 0.5)
+        motion = np.where(sure[..., None], sample_along(flow, self.adjacent[k, j]), reached.motion)
+        motion = fill(motion, flow, sure, self.settings.fill)
+        return Reached(j, flow + motion, reached.seen, motion)
 
     def returns(self, i, j):
         """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
-        flow, back = self.adjacent[i, j], self.adjacent[j, i]
-        missed = flow + sample(back, pixel_grid(self.size) + flow)
-        return (np.square(missed).sum(-1) < RETURN_PX**2).astype(np.float32)
-
-    def adjacent_flow(self, i, j):
-        """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
-        hints = known(self.adjacent_hints(i, j))
-        if hints and self.trusted:
-            return self.correct(i, j, hints[0], hints[1:] or hints)
-        first, second = self.images[i], self.images[j]
-        second = relit(second, *exposure(np.sort(second, axis=None), np.sort(first, axis=None)))
-        shift = SHIFT * max(first.shape)
-        shifts = [(x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)]
-        starts = [np.full((*first.shape, 2), start, np.float32) for start in shifts]
-        flows = [self.reduced(self.search.calc(first, second, start)) for start in starts]
-        own = self.best(i, j, flows)
-        return self.order(i, j, self.choose(i, j, [own], hints) if hints else own)
-
-    def correct(self, i, j, start, hints=()):
-        """The best, at each pixel, of the start (H, W, 2), DIS after warping frame j by it, and the hints; in order.
-
-        Warping undoes rotation and zoom, which DIS' patches cannot follow, but tears at the borders of objects.
-        """
-        enlarged, first = self.enlarged(start), self.images[i]
-        pixels = pixel_grid(first.shape)
-        warped = sample(self.images[j], pixels + enlarged)
-        hints = known(hints)
-        dis = self.refine if hints and self.trusted else self.dis
-        rest = dis.calc(first, relit(warped, *exposure(warped, first)), np.zeros_like(enlarged))
-        corrected = self.reduced(rest + sample(enlarged, pixels + rest))
-        return self.order(i, j, self.choose(i, j, [start, corrected], hints))
-
-    def choose(self, i, j, own, hints):
-        """The best, at each pixel, of the walk's own flows and the hints (the first own flow where one is unknown)."""
-        hints = [np.where(np.isfinite(hint).all(-1, keepdims=True), hint, own[0]) for hint in hints]
-        if self.trusted:
-            return self.best(i, j, [*hints, *own], [0.0] + [HINT_LEAD] * (len(hints) + len(own) - 1))
-        return self.best(i, j, [*own, *hints], [0.0] * len(own) + [OWN_LEAD] * len(hints))
-
-    def order(self, i, j, flow):
-        """The flow (H, W, 2) put in order by a few affine motions, then refined where little is missing."""
-        gain, offset = exposure(sample(self.smooth[j], pixel_grid(self.size) + flow), self.smooth[i])
-        error_of = partial(self.colour_error, self.colours[i], relit(self.colours[j], gain, offset))
-        matches = moving_together(self.keypoints[i], self.keypoints[j], flow)
-        motions = Motions(self.smooth[i], gain * self.smooth[j] + offset)
-        ordered = motions.order(flow, error_of, self.frames[i], matches)
-        second = relit(self.images[j], gain, offset)
-        refined = self.reduced(self.refine.calc(self.images[i], second, self.enlarged(ordered)))
-        before, after = (cv2.blur(error_of(f), (EXACT_WINDOW, EXACT_WINDOW)) for f in (ordered, refined))
-        small = np.square(refined - ordered).sum(-1) < EXACT_PX**2
-        return np.where((small & (after < before - EXACT_LEAD))[..., None], refined, ordered)
-
-    def colour_error(self, first, second, flow):
-        """float32 (H, W): the channels' largest difference, averaged over a small window, where the flow leads."""
-        seen = sample(second, pixel_grid(first.shape[:2]) + self.enlarged(flow))
-        red, green, blue = cv2.split(cv2.absdiff(seen, first))
-        largest = np.minimum(cv2.max(cv2.max(red, green), blue), LARGEST_ERROR).astype(np.float32)
-        return cv2.blur(shrink(largest, self.size), (COLOUR_WINDOW, COLOUR_WINDOW))
-
-    def enlarged(self, flow):
-        """Flow (H, W, 2) of the frames -> of the images that are searched."""
-        return resize(flow, (self.size[0] * self.factor, self.size[1] * self.factor)) * np.float32(self.factor)
-
-    def reduced(self, flow):
-        """The inverse of `enlarged`."""
-        return flow if self.factor == 1 else shrink(flow, self.size) / np.float32(self.factor)
-
-    def best(self, i, j, flows, handicaps=0.0):
-        """Of several flows (H, W, 2), at each pixel the one that explains the luminance around it best.
-
-        Frame j is first brought to frame i's brightness and contrast, as they are where the first flow leads.
-        handicaps: levels of luminance that are added to each flow's error.
-        """
-        first, second = self.images[i].astype(np.float32), self.images[j].astype(np.float32)
-        pixels = pixel_grid(first.shape)
-        seen = [sample(second, pixels + self.enlarged(flow)) for flow in flows]
-        gain, offset = exposure(seen[0], first)
-        errors = [np.minimum(np.abs(gain * image + offset - first), LARGEST_ERROR) for image in seen]
-        errors = np.stack([shrink(cv2.blur(error, (ERROR_WINDOW, ERROR_WINDOW)), self.size) for error in errors])
-        errors += np.float32(np.broadcast_to(handicaps, len(flows)))[:, None, None]
-        choice = np.argmin(errors, axis=0)[None, ..., None]
-        return np.take_along_axis(np.stack(flows), choice, axis=0)[0]
+        flow = self.adjacent[i, j]
+        missed = flow + sample_along(flow, self.adjacent[j, i])
+        return (np.square(missed).sum(-1) < self.settings.return_within**2).astype(np.float32)
 
     def looks_alike(self, i, j, flow):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
         arrived = torch.from_numpy(pixel_grid(self.size) + flow)
-        own = features_of_pixels(self.features[i], *self.size)
-        alike = cosine(own, features_at(self.features[j], arrived)).view(self.size) > FEATURE_THRESHOLD
-        return (alike & inside_image(arrived, *self.size)).numpy()
+        similarity = cosine(self.features[i].of_pixels(*self.size), self.features[j].seen_from(arrived))
+        return ((similarity.view(self.size) > FEATURE_THRESHOLD) & inside_image(arrived, *self.size)).numpy()
+
+    # From candidates to flow
+
+    def adjacent_flow(self, i, j):
+        """Flow between adjacent frames: the best of hints and of what DIS finds, or corrected from a trusted hint."""
+        hints = known(self.adjacent_hints(i, j))
+        if self.trusted in hints:
+            return self.correct(i, j, hints[self.trusted], hints)
+        flow = self.search_adjacent(i, j)
+        if hints:
+            flow = self.fuse_hints(i, j, {"searched": flow}, hints, "searched")
+        return self.assign_and_refine(i, j, flow)
+
+    def search_adjacent(self, i, j):
+        """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
+        first, second = self.frames[i], self.frames[j]
+        sorted_luminance = (np.sort(frame.luminance, axis=None) for frame in (second, first))
+        pair = self.pair(i, j, *exposure(*sorted_luminance, self.settings.exposure))
+        shift, candidates = self.settings.shift * max(first.luminance.shape), {}
+        for offset in ((x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)):
+            start = np.full((*first.luminance.shape, 2), offset, np.float32)
+            found = self.search.calc(first.luminance, pair.second_luminance, start)
+            candidates[offset] = shrink_flow(found, self.factor)
+        return self.fuse_by_luminance(i, j, candidates, (0, 0))
+
+    def correct(self, i, j, carried, hints):
+        """The best, at each pixel, of flow that was carried on, the same corrected, and hints; assigned and refined.
+
+        Corrected by DIS after warping frame j: that undoes rotation and zoom, which DIS' patches cannot follow, but
+        tears at the borders of objects.
+        """
+        hints, first = known(hints), self.frames[i].luminance
+        enlarged = enlarge_flow(carried, self.factor)
+        warped = sample_along(enlarged, self.frames[j].luminance)
+        warped = at_exposure(warped, *exposure(warped, first, self.settings.exposure))
+        dis = self.refinement if self.trusted in hints else self.correction
+        rest = dis.calc(first, warped, np.zeros_like(enlarged))
+        corrected = shrink_flow(rest + sample_along(rest, enlarged), self.factor)
+        own = {"carried": carried, "corrected": corrected}
+        return self.assign_and_refine(i, j, self.fuse_hints(i, j, own, hints, "carried"))
+
+    def fuse_hints(self, i, j, own, hints, default):
+        """The best, at each pixel, of the walk's own candidates and the hints; where one is unknown, own[default]."""
+        assert not own.keys() & hints.keys(), (list(own), list(hints))
+        hints = {name: np.where(np.isfinite(hint).all(-1, keepdims=True), hint, own[default])
+                 for name, hint in hints.items()}  # fmt: skip
+        if self.trusted in hints:
+            candidates = {**hints, **own}
+            priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted}
+            return self.fuse_by_luminance(i, j, candidates, self.trusted, priors)
+        return self.fuse_by_luminance(i, j, {**own, **hints}, default, dict.fromkeys(hints, self.settings.own_lead))
+
+    def fuse_by_luminance(self, i, j, candidates, reference, priors=None):
+        """Fusion by errors of luminance, at the exposure of what is seen where the candidate `reference` leads."""
+        first, second = (self.frames[k].luminance.astype(np.float32) for k in (i, j))
+        enlarged = enlarge_flow(candidates[reference], self.factor)
+        pair = self.pair(i, j, *exposure_along(enlarged, first, second, self.settings.exposure))
+        return fuse(candidates, {name: pair.luminance_error(flow) for name, flow in candidates.items()}, priors)
+
+    def assign_and_refine(self, i, j, flow):
+        """The flow (H, W, 2) assigned to a few affine motions, then refined where little is missing."""
+        first, second, settings = self.frames[i], self.frames[j], self.settings
+        pair = self.pair(i, j, *exposure_along(flow, first.smooth, second.smooth, settings.exposure))
+        groups = moving_together(self.keypoints[i], self.keypoints[j], flow, settings.keypoints)
+        assigned = assign_motions(flow, pair, groups, settings.motions)
+        start = enlarge_flow(assigned, self.factor)
+        refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.factor)
+        return fuse_refined(assigned, refined, pair, settings)
+
+    def pair(self, i, j, gain, offset):
+        """FramePair of frames i and j."""
+        return FramePair(self.frames[i], self.frames[j], gain, offset, self.settings.errors)
+
+
+def make_dis(finest_scale, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM):
+    """OpenCV's DIS. finest_scale: of the pyramid, 0 the images' own; None: the preset's."""
+    dis = cv2.DISOpticalFlow_create(preset)
+    if finest_scale is not None:
+        dis.setFinestScale(finest_scale)
+    return dis
 
 
 def known(hints):
-    """Those of the flows (H, W, 2) that are known anywhere."""
-    return [hint for hint in hints if np.isfinite(hint).any()]
+    """Those of the hints that are known anywhere."""
+    return {name: hint for name, hint in hints.items() if np.isfinite(hint).any()}
 
 
-def fill(motion, flow, trusted):
+def fuse_refined(assigned, refined, pair, settings=DisSettings()):
+    """Assigned flow, refined where it is changed by little and that explains the colours around better."""
+    candidates, window = {"assigned": assigned, "refined": refined}, (settings.refined_window,) * 2
+    errors = {name: cv2.blur(pair.colour_error(flow), window) for name, flow in candidates.items()}
+    small = np.square(refined - assigned).sum(-1) < settings.refined_within**2
+    return fuse(candidates, errors, {"assigned": -settings.refined_lead, "refined": np.where(small, 0, np.inf)})
+
+
+def fill(motion, flow, trusted, settings=FillSettings()):
     """Replace motion (H, W, 2) where it is not trusted (H, W) by that of trusted pixels around, of the same surface.
 
     What is hidden moves on with the rest of its surface: pixels whose `flow` so far is alike. Works on a coarse grid.
     """
     if trusted.all():
         return motion
-    cell = max(1, round(max(trusted.shape) / FILL_CELLS))
-    known = trusted[::cell, ::cell]
-    coarse_flow, value = flow[::cell, ::cell], np.where(known[..., None], motion[::cell, ::cell], 0)
-    weight = known.astype(np.float32)
+    cell = max(1, round(max(trusted.shape) / settings.cells))
+    sure = trusted[::cell, ::cell]
+    coarse_flow, value = flow[::cell, ::cell], np.where(sure[..., None], motion[::cell, ::cell], 0)
+    weight = sure.astype(np.float32)
     across, down = (
-        np.exp(-np.square(np.diff(coarse_flow, axis=axis)).sum(-1) / (2 * FILL_PX**2)) for axis in (1, 0)
+        np.exp(-np.square(np.diff(coarse_flow, axis=axis)).sum(-1) / (2 * settings.edge**2)) for axis in (1, 0)
     )
     fixed, mass = value.copy(), weight.copy()  # value is what spreads, times its weight; mass its weight
-    for _ in range(FILL_STEPS):
+    for _ in range(settings.steps):
         total, share, strongest = value.copy(), mass.copy(), mass.copy()
         for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
             for to, source in ((ahead, behind), (behind, ahead)):
                 total[to] += alike[..., None] * value[source]
                 share[to] += alike * mass[source]
                 np.maximum(strongest[to], alike * mass[source], out=strongest[to])
-        mass = np.where(known, 1, strongest).astype(np.float32)
+        mass = np.where(sure, 1, strongest).astype(np.float32)
         mean = total / np.maximum(share, 1e-12)[..., None]
-        value = np.where(known[..., None], fixed, mean * mass[..., None]).astype(np.float32)
+        value = np.where(sure[..., None], fixed, mean * mass[..., None]).astype(np.float32)
     spread = resize(value / np.maximum(mass, 1e-12)[..., None], trusted.shape)
     reached = resize(mass[..., None], trusted.shape)[..., 0] > 1e-3
     return np.where((trusted | ~reached)[..., None], motion, spread).astype(np.float32)

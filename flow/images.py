@@ -1,8 +1,10 @@
 """Images and flow as OpenCV takes them: exposure, size, and looking up where a flow leads.
 
-Conventions: frames uint8 RGB (H, W, 3); images luminance (H, W); flow float32 (H, W, 2), (x, y) in pixels.
+Conventions: frames uint8 RGB (H, W, 3); images luminance (H, W); flow float32 (H, W, 2), (x, y) in pixels. Images may
+be the frames enlarged by a whole factor; flow of enlarged images is in their pixels.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -10,7 +12,13 @@ import numpy as np
 
 import util
 
-EXPOSURE_STRIDE, EXPOSURE_PRIOR = 3, 25  # pixels; variance of luminance that speaks for a gain of 1
+
+@dataclass(frozen=True)
+class ExposureSettings:
+    """How gain and offset between two images are fitted."""
+
+    stride: int = 3  # pixels of the image (not a share of its side: it only saves time)
+    prior: float = 25.0  # variance of luminance, in levels squared, that speaks for a gain of 1
 
 
 def luminance(frame):
@@ -18,18 +26,18 @@ def luminance(frame):
     return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
 
 
-def exposure(image, target):
+def exposure(image, target, settings=ExposureSettings()):
     """gain, offset that bring the luminance of image (H, W) or (n,) to that of its target, ignoring what differs."""
-    image, target = (v[(np.s_[::EXPOSURE_STRIDE],) * v.ndim].astype(np.float32) for v in (image, target))
+    image, target = (v[(np.s_[:: settings.stride],) * v.ndim].astype(np.float32) for v in (image, target))
     off = target - image - np.median(target - image)
     matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
     x, y = image[matching], target[matching]
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    gain = np.clip((covariance + EXPOSURE_PRIOR) / (x.var() + EXPOSURE_PRIOR), 0.5, 2.0)
+    gain = np.clip((covariance + settings.prior) / (x.var() + settings.prior), 0.5, 2.0)
     return np.float32(gain), np.float32(y.mean() - gain * x.mean())
 
 
-def relit(image, gain, offset):
+def at_exposure(image, gain, offset):
     """A uint8 image at another exposure."""
     return cv2.addWeighted(image, float(gain), image, 0, float(offset))
 
@@ -49,6 +57,18 @@ def resize(values, size):
     return cv2.resize(values, size[::-1]).reshape(*size, -1)
 
 
+def enlarge_flow(flow, factor):
+    """Flow (H, W, 2) of frames -> (factor * H, factor * W, 2), of images enlarged by `factor`."""
+    height, width = flow.shape[:2]
+    return resize(flow, (height * factor, width * factor)) * np.float32(factor)
+
+
+def shrink_flow(flow, factor):
+    """The inverse of enlarge_flow."""
+    height, width = flow.shape[:2]
+    return flow if factor == 1 else shrink(flow, (height // factor, width // factor)) / np.float32(factor)
+
+
 @lru_cache(maxsize=4)  # a video has two sizes: its own, and that of the images that are searched
 def pixel_grid(size):
     """(H, W, 2) float32, read-only: each pixel's own position. size: a tuple (H, W)."""
@@ -60,3 +80,8 @@ def pixel_grid(size):
 def sample(values, pixels):
     """values (H, W) or (H, W, C) at pixels (H', W', 2), bilinear; beyond the border as at the border."""
     return cv2.remap(values, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def sample_along(flow, values):
+    """What is seen in values, (H, W) or (H, W, C), where flow (H, W, 2) leads."""
+    return sample(values, pixel_grid(flow.shape[:2]) + flow)

@@ -1,25 +1,47 @@
 """Motions that flow missed, from keypoints: an object that comes back after it was hidden, or that moved too far.
 
 Keypoints (SIFT: Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004) are matched over the
-whole frame. Each match foretells, by the position, size and angle of its two keypoints, where everything around it
-goes; matches that foretell one another move together. Those that the flow explains already are left out: few are left,
+whole frame. Each match predicts, by the position, size and angle of its two keypoints, where everything around it
+goes; matches that predict one another move together. Those that the flow explains already are left out: few are left,
 and wrong ones rarely agree.
 
 Conventions: keypoints float32 (n, 4 + 128): x, y in pixels of the frame, size, angle in radians, descriptor.
 """
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
-CONTRAST, EDGE, MOST = 0.01, 20, 2000  # weaker keypoints than usual count: objects are small; the strongest are kept
-KNOWN_PX = 6.0  # a match that is no further from the flow is explained by it
-AGREE_PX, AGREE_SHARE, NEAR = 3.0, 0.1, 1 / 3  # pixels, and share of their distance, by which matches agree; long sides
-LEAST, GROUPS, REFITS = 4, 8, 3  # matches that make a motion; motions; fits to the matches that follow one
+
+@dataclass(frozen=True)
+class KeypointSettings:
+    """Which keypoints there are, and which of their matches make a motion."""
+
+    contrast: float = 0.01  # SIFT's least contrast, a quarter of the usual: objects are small
+    edge: float = 20.0  # SIFT's largest ratio of curvatures, twice the usual
+    most: int = 2000  # keypoints: the strongest are kept
+    known: float = 6.0  # pixels from the flow, not a share: a match that is no further is explained by it
+    agree: float = 3.0  # pixels, not a share, by which matches may miss one another's predictions ...
+    agree_share: float = 0.1  # ... and share of their distance that is added to it
+    near: float = 1 / 3  # of the long side: matches that are further apart say nothing of one another
+    least: int = 4  # matches that make a motion
+    groups: int = 8  # motions at most
+    refits: int = 3  # fits to the matches that follow a motion
 
 
-def find_keypoints(image, factor):
+class Group(NamedTuple):
+    """Matches that move together by one motion, which flow does not explain."""
+
+    position: np.ndarray  # (m, 2), in the first frame
+    motion: np.ndarray  # (m, 2)
+
+
+def find_keypoints(image, factor, settings=KeypointSettings()):
     """Keypoints of an image (uint8), which is the frame enlarged by `factor`."""
-    detector = cv2.SIFT_create(MOST, contrastThreshold=CONTRAST, edgeThreshold=EDGE, enable_precise_upscale=True)
+    detector = cv2.SIFT_create(settings.most, contrastThreshold=settings.contrast, edgeThreshold=settings.edge,
+                               enable_precise_upscale=True)  # fmt: skip
     points, descriptors = detector.detectAndCompute(image, None)
     if not points:
         return np.zeros((0, 4 + 128), np.float32)
@@ -39,43 +61,60 @@ def match(first, second):
     return np.flatnonzero(mutual), nearest[mutual]
 
 
-def moving_together(first, second, flow):
-    """Groups of matches that flow (H, W, 2) does not explain: a list of (positions (m, 2), their motion (m, 2))."""
-    height, width = flow.shape[:2]
-    rows, partners = match(first, second)
-    start, end = first[rows], second[partners]
-    x, y = start[:, :2].round().astype(int).clip(0, (width - 1, height - 1)).T
-    new = np.linalg.norm(end[:, :2] - start[:, :2] - flow[y, x], axis=-1) > KNOWN_PX
-    start, end = start[new], end[new]
+def moving_together(first, second, flow, settings=KeypointSettings()):
+    """Groups of matches of keypoints that flow (H, W, 2) does not explain: a list of Group."""
+    start, end = unexplained_matches(first, second, flow, settings)
+    side = max(flow.shape[:2])
+    near, agree = agreement(start, end, side, settings)
     position, motion = start[:, :2], end[:, :2] - start[:, :2]
-    between = position[None] - position[:, None]
-    apart = np.linalg.norm(between, axis=-1)
-    near = apart < NEAR * max(height, width)
-    missed = np.linalg.norm(foretold(start, end, between) + end[:, None, :2] - end[None, :, :2], axis=-1)
-    agree, free, groups = near & (missed < AGREE_PX + AGREE_SHARE * apart), np.ones(len(start), bool), []
-    homogeneous = np.concatenate([position / max(height, width), np.ones((len(start), 1))], axis=1)
-    for _ in range(2 * GROUPS):
+    homogeneous = np.concatenate([position / side, np.ones((len(start), 1))], axis=1)
+    free, groups = np.ones(len(start), bool), []
+    for _ in range(2 * settings.groups):
         votes = (agree & free).sum(1) * free
-        if len(groups) == GROUPS or votes.max(initial=0) < LEAST:
+        if len(groups) == settings.groups or votes.max(initial=0) < settings.least:
             break
         leader = votes.argmax()
-        members = agree[leader] & free
-        for _ in range(REFITS):
-            basis = homogeneous[members]
-            affine = np.linalg.solve(basis.T @ basis + 1e-3 * np.diag([1, 1, 0]), basis.T @ motion[members])
-            members = near[leader] & free & (np.linalg.norm(homogeneous @ affine - motion, axis=-1) < AGREE_PX)
-            if members.sum() < LEAST:
-                break
+        members = refitted(agree[leader] & free, near[leader] & free, homogeneous, motion, settings)
         free[leader] = False
-        if members.sum() >= LEAST:
-            groups.append((position[members], motion[members]))
+        if members.sum() >= settings.least:
+            groups.append(Group(position[members], motion[members]))
             free &= ~members
     return groups
 
 
-def foretold(start, end, offset):
+def unexplained_matches(first, second, flow, settings):
+    """Keypoints of both frames, (n, 132) each, that match, and move otherwise than flow (H, W, 2) says."""
+    height, width = flow.shape[:2]
+    rows, partners = match(first, second)
+    start, end = first[rows], second[partners]
+    x, y = start[:, :2].round().astype(int).clip(0, (width - 1, height - 1)).T
+    new = np.linalg.norm(end[:, :2] - start[:, :2] - flow[y, x], axis=-1) > settings.known
+    return start[new], end[new]
+
+
+def agreement(start, end, side, settings):
+    """bool (n, n), twice: which matches are near to which, and which of these each one predicts rightly."""
+    between = start[None, :, :2] - start[:, None, :2]
+    apart = np.linalg.norm(between, axis=-1)
+    near = apart < settings.near * side
+    missed = np.linalg.norm(predicted(start, end, between) + end[:, None, :2] - end[None, :, :2], axis=-1)
+    return near, near & (missed < settings.agree + settings.agree_share * apart)
+
+
+def predicted(start, end, offset):
     """Offsets (n, m, 2) from n keypoints, turned and scaled as each keypoint was between start and end (n, 132)."""
     angle, scale = end[:, 3] - start[:, 3], (end[:, 2] / start[:, 2]).clip(0.5, 2)
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], axis=-2)
     return offset @ turn
+
+
+def refitted(members, near, homogeneous, motion, settings):
+    """The matches (n,) `near` that follow the affine motion of `members`, fitted again to those that do."""
+    for _ in range(settings.refits):
+        basis = homogeneous[members]
+        affine = np.linalg.solve(basis.T @ basis + 1e-3 * np.diag([1, 1, 0]), basis.T @ motion[members])
+        members = near & (np.linalg.norm(homogeneous @ affine - motion, axis=-1) < settings.agree)
+        if members.sum() < settings.least:
+            break
+    return members

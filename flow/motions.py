@@ -1,73 +1,102 @@
-"""Flow put in order by a few affine motions.
+"""Pixels assigned to a few affine motions.
 
 Most of what moves between two frames moves in a few ways: the camera, and each rigid thing or part of one. An
 estimator that looks through small windows does not know that, and goes wrong where a window shows too little: on thin
 things, at rims, where there is no texture. So the affine motions that explain most of a flow are found and registered
-on the frames themselves; then each pixel chooses between them and its own flow: by colour, and as its neighbours of
-like colour do. The same colour is found in many places, and limbs bend as no affine motion does: so a motion is there
-only for what is near to pixels that follow it; the nearer, the less of the flow motions explain at all.
+on the frames themselves; then each pixel is assigned to one of them or keeps its own flow: by colour, and as its
+neighbours of like colour do. The same colour is found in many places, and limbs bend as no affine motion does: so a
+motion is there only for what is near to pixels that follow it; the nearer, the less of the flow motions explain at all.
 
 Conventions: flow float32 (H, W, 2), (x, y) in pixels, flattened to (n, 2) inside; a motion (3, 2) is the flow
-(x, y, 1) @ motion, x and y running from -1 to 1 over the frame; luminance float32 (H, W), 0 to 255.
+(x, y, 1) @ motion, x and y running from -1 to 1 over the frame; luminance float32 (H, W), 0 to 255; costs and errors
+(H, W), in levels of luminance. Candidates are {name: flow}, as in flow.fusion.
 """
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from flow.fusion import select
 from flow.images import resize, sample, shrink
 
-ROUNDS = 3  # the flow that has been put in order shows the motions better, and leads them on
-MOTIONS, LEAST, TRIES = 8, 40, 2  # at most so many, of so many pixels, looked for so often
-GUESSES, NEIGHBOURS, ALIKE_PX = 150, 12, 2.0  # fits to random pixels and some around them that move alike
-RADII = (1 / 32, 1 / 16, 1 / 8)  # of what is around them, in long sides
-TESTED, INLIER_PX, TAKEN_PX = 1500, 0.75, 1.1  # pixels that guesses are tested on; those that a motion explains
-REGISTERED, STEPS, ROBUST, DAMPING = 3000, 4, 10.0, 0.02  # pixels, Gauss-Newton steps, levels, of a registration
-AROUND_PX, BETTER = 4, 0.9  # what is around a matched point; share of the own flow's error there that is believed
-OWN, AWAY, AWAY_PX = 3.0, 0.5, 4.0  # levels that the own flow costs, and a pixel's distance from it, up to so many
-FOLLOWS_PX, FAR, FAR_PX = 2.0, 6.0, 15  # flow so near follows a motion; levels a pixel from there, up to so far
-CERTAINTY, LEAST_NOISE = 0.4, 1.0  # cost of an error of the usual size, and levels that it has at least
-COUPLING, CONTRAST, SWEEPS = 1.0, 12.0, 5  # of the mean field: per neighbour that is alike; levels; steps
-CELLS = 320  # on the long side, at most about: of larger frames, cells of pixels are what has neighbours
-REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """Distances between flows are in pixels, not in shares of the side: they say what estimators' noise is."""
+
+    rounds: int = 3  # of finding and assigning: assigned flow shows the motions better, and leads them on
+    # finding
+    most: int = 8  # motions
+    tries: int = 2  # at finding them
+    least: int = 40  # pixels that follow a motion
+    guesses: int = 150  # fits to a random pixel and some around it
+    neighbours: int = 12  # that are drawn around it
+    radii: tuple = (1 / 32, 1 / 16, 1 / 8)  # of the long side: how far around
+    alike: float = 2.0  # pixels by which the flow of those that are fitted may differ from its own
+    tested: int = 1500  # pixels that guesses are tested on
+    inlier: float = 0.75  # pixels from a motion: flow that it explains
+    taken: float = 1.1  # pixels from a motion: flow that no other motion need explain
+    # registration
+    registered: int = 3000  # pixels at most
+    steps: int = 4  # of Gauss-Newton
+    robust: float = 10.0  # levels: an error of which counts half
+    damping: float = 0.02  # squared levels per pixel
+    # motions of matched points
+    around: int = 4  # pixels around a point on which its motion is registered and tested
+    better: float = 0.9  # of the own flow's error there: the largest that is believed
+    # costs of assignment
+    own: float = 3.0  # levels that the own flow costs
+    away: float = 0.5  # levels that a pixel's distance from the own flow costs ...
+    away_most: float = 4.0  # ... up to so many pixels
+    follows: float = 2.0  # pixels: flow so near to a motion follows it
+    far: float = 6.0  # levels that a pixel's distance from what follows a motion costs, if motions explain nothing ...
+    far_most: float = 15.0  # ... up to so many pixels
+    certainty: float = 0.4  # cost of an error of the usual size, against what neighbours say
+    least_noise: float = 1.0  # levels: the usual size of an error is this at least
+    # what neighbours say
+    coupling: float = 1.0  # cost that a neighbour that is alike adds to other labels
+    contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
+    sweeps: int = 5  # of the mean field
+    cells: int = 320  # on the long side, about, at most: in larger frames neighbours are cells of several pixels
+
+
+REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]  # neighbours
+
+
+def assign_motions(flow, pair, groups=(), settings=MotionSettings()):
+    """Flow (H, W, 2) in which pixels that may move by one of a few affine motions do.
+
+    pair: the frames, as FramePair. groups: of points that move together, which may be missing in the flow, see
+    flow.keypoints.
+    """
+    motions = Motions(pair.first.smooth, pair.second_smooth, settings)
+    cell = max(1, round(max(motions.size) / settings.cells))
+    alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.contrast)
+    own_error, assigned = pair.colour_error(flow), flow
+    matched, matched_errors = motions_of_groups(motions, groups, pair, own_error, settings)
+    for _ in range(settings.rounds):
+        found = {f"motion {k}": motions.flow(motion) for k, motion in enumerate(motions.find(assigned))}
+        candidates = {"own": flow, **found, **matched}
+        errors = {"own": own_error} | {name: pair.colour_error(found[name]) for name in found} | matched_errors
+        costs = costs_of_motions(candidates, errors, found, assigned, settings)
+        assigned = select(candidates, assign(np.stack(list(costs.values())), alike, cell, settings))
+    return assigned
+
+
+# Finding
 
 
 class Motions:
-    """Finds and assigns the motions between two frames of size (H, W). seed: of the random guesses."""
+    """Finds motions between two frames of size (H, W), and makes them exact. seed: of the random guesses."""
 
-    def __init__(self, first, second, seed=0):
+    def __init__(self, first, second, settings=MotionSettings(), seed=0):
         """first, second: luminance of the frames, at equal exposure."""
-        self.first, self.second, self.size, self.rng = first, second, first.shape, np.random.default_rng(seed)
+        self.first, self.second, self.size, self.settings = first, second, first.shape, settings
+        self.rng = np.random.default_rng(seed)
         self.slopes = [cv2.Sobel(second, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))]
         x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in (self.size[1], self.size[0]))
         self.basis = np.stack([*np.meshgrid(x, y), np.ones(self.size, np.float32)], axis=-1).reshape(-1, 3)
-
-    def order(self, flow, error_of, guide, matches=()):
-        """Flow (H, W, 2) -> the same in order.
-
-        error_of: a flow -> how badly it explains each pixel, (H, W) in levels; guide (H, W, C): colours.
-        matches: groups of points of one motion each that may be missing in the flow, see flow.keypoints.
-        """
-        ordered, cell = flow, max(1, round(max(self.size) / CELLS))
-        alike = likeness(in_cells(np.float32(guide), cell))
-        own_error = error_of(flow)
-        missing = [of for group in matches if (of := self.from_matches(own_error, error_of, *group)) is not None]
-        missing_flows, missing_errors = zip(*missing) if missing else ((), ())
-        for _ in range(ROUNDS):
-            found = [self.flow(motion) for motion in self.find(ordered)]
-            choices = np.stack([flow, *found, *missing_flows])
-            errors = np.stack([own_error, *map(error_of, found), *missing_errors])
-            noise = max(np.median(errors.min(0)), LEAST_NOISE)
-            away = np.sqrt(squared_norm(choices - flow))
-            costs = errors + AWAY * away.clip(max=AWAY_PX)
-            costs[0] += OWN
-            follow = np.minimum(away, np.sqrt(squared_norm(choices - ordered))) <= FOLLOWS_PX
-            unexplained = (away[1 : len(found) + 1] > INLIER_PX).all(0).mean()
-            for cost, followers in zip(costs[1:], follow[1 : len(found) + 1]):
-                cost += FAR * unexplained * distance_to(followers).clip(max=FAR_PX)
-            costs *= CERTAINTY / noise
-            chosen = choose(costs, alike, cell)
-            ordered = np.take_along_axis(choices, chosen[None, ..., None], axis=0)[0]
-        return ordered
 
     def flow(self, motion):
         """A motion's flow (H, W, 2)."""
@@ -75,83 +104,80 @@ class Motions:
 
     def find(self, flow):
         """The motions that explain most of a flow (H, W, 2), registered on the frames."""
-        flow, found = flow.reshape(-1, 2), []
+        least, flow, found = self.settings.least, flow.reshape(-1, 2), []
         left = np.ones(len(flow), bool)
-        for _ in range(TRIES):
-            if left.sum() < LEAST:
+        for _ in range(self.settings.tries):
+            if left.sum() < least:
                 break
-            for motion in self.guess(flow, np.flatnonzero(left), MOTIONS - len(found)):
-                followers = self.followers(motion, flow, left)
-                if len(followers) >= LEAST:
+            for motion in self.guess(flow, np.flatnonzero(left), self.settings.most - len(found)):
+                followers = self.followers(motion, flow, left, self.settings.inlier)
+                if len(followers) >= least:
                     motion = fit(self.basis[followers], flow[followers])
-                    followers = self.followers(motion, flow, left)
-                if len(followers) >= LEAST:
-                    left[self.followers(motion, flow, left, TAKEN_PX)] = False
+                    followers = self.followers(motion, flow, left, self.settings.inlier)
+                if len(followers) >= least:
+                    left[self.followers(motion, flow, left, self.settings.taken)] = False
                     found.append(self.register(motion, followers))
         return found
 
-    def followers(self, motion, flow, left, within=INLIER_PX):
+    def followers(self, motion, flow, left, within):
         """Which of the pixels that are `left` (n,) have flow (n, 2) so near to a motion."""
         return np.flatnonzero(left & (squared_norm(self.basis @ motion - flow) <= within**2))
 
     def guess(self, flow, pixels, count):
         """At most `count` motions, fitted around random ones of `pixels`, that together explain most of them."""
+        seeds = self.rng.choice(pixels, self.settings.guesses)
+        around = self.around(seeds)
+        used = squared_norm(flow[around] - flow[seeds][:, None]) < self.settings.alike**2
+        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])[used.sum(1) >= 4]
+        tested = self.rng.choice(pixels, min(len(pixels), self.settings.tested), replace=False)
+        missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
+        return [motions[k] for k in covering((missed < self.settings.inlier**2).astype(np.float32), count)]
+
+    def around(self, seeds):
+        """Random pixels (n, neighbours) around the seeds (n,), each at one of the radii."""
         height, width = self.size
-        seeds = self.rng.choice(pixels, GUESSES)
-        radius = self.rng.choice(RADII, (GUESSES, 1)) * max(self.size)
-        down, across = self.rng.uniform(-1, 1, (2, GUESSES, NEIGHBOURS)) * radius
+        radius = self.rng.choice(self.settings.radii, (len(seeds), 1)) * max(self.size)
+        down, across = self.rng.uniform(-1, 1, (2, len(seeds), self.settings.neighbours)) * radius
         y = (seeds[:, None] // width + down).astype(int).clip(0, height - 1)
         x = (seeds[:, None] % width + across).astype(int).clip(0, width - 1)
-        around = y * width + x
-        used = squared_norm(flow[around] - flow[seeds][:, None]) < ALIKE_PX**2
-        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])[used.sum(1) >= 4]
-        tested = self.rng.choice(pixels, min(len(pixels), TESTED), replace=False)
-        missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
-        explains, unexplained = (missed < INLIER_PX**2).astype(np.float32), np.ones(len(tested), np.float32)
-        for _ in range(count):
-            gained = explains @ unexplained
-            if not gained.any():
-                return
-            best = gained.argmax()
-            unexplained *= 1 - explains[best]
-            yield motions[best]
-
-    def from_matches(self, own_error, error_of, position, motion):
-        """Flow of the matched points' motion, registered on what is around them, and its error: (H, W, 2), (H, W).
-
-        position, motion (m, 2): of the points. None where it does not explain what is around them better than the own
-        flow, whose error is given, does: most groups of few points are chance.
-        """
-        height, width = self.size
-        x, y = position.round().astype(int).clip(0, (width - 1, height - 1)).T
-        around = np.zeros(self.size, np.uint8)
-        around[y, x] = 1
-        around = cv2.dilate(around, np.ones((2 * AROUND_PX + 1,) * 2, np.uint8))
-        flow = self.flow(self.register(fit(self.basis[y * width + x], motion), np.flatnonzero(around)))
-        error = error_of(flow)
-        return (flow, error) if error[around > 0].mean() < BETTER * own_error[around > 0].mean() else None
+        return y * width + x
 
     def register(self, motion, pixels):
         """A motion made exact by Gauss-Newton steps on the luminance of the pixels that follow it."""
-        if len(pixels) > REGISTERED:
-            pixels = self.rng.choice(pixels, REGISTERED, replace=False)
+        settings = self.settings
+        if len(pixels) > settings.registered:
+            pixels = self.rng.choice(pixels, settings.registered, replace=False)
         y, x = np.divmod(pixels, self.size[1])
         basis, wanted, start = self.basis[pixels], self.first[y, x], np.stack([x, y], axis=-1)
         lowest, best = np.inf, motion
-        for step in range(STEPS + 1):
+        for step in range(settings.steps + 1):
             arrived = (start + basis @ motion).astype(np.float32)[None]
             seen, dx, dy = (sample(image, arrived)[0] for image in (self.second, *self.slopes))
             error = seen - wanted
-            weight = 1 / (1 + np.square(error / ROBUST))
+            weight = 1 / (1 + np.square(error / settings.robust))
             cost = -np.log(weight).mean()
             if cost < lowest:
                 lowest, best = cost, motion
-            if step < STEPS:
+            if step < settings.steps:
                 slope = np.concatenate([basis * dx[:, None], basis * dy[:, None]], axis=1)
-                weighted = slope * weight[:, None]
-                normal = weighted.T @ slope + np.float32(DAMPING * len(pixels)) * np.eye(6, dtype=np.float32)
-                motion = motion - np.linalg.solve(normal, weighted.T @ error).reshape(2, 3).T
+                motion = motion - gauss_newton_step(slope, error, weight, settings.damping * len(pixels))
         return best
+
+
+def gauss_newton_step(slope, error, weight, damping):
+    """What to take from a motion (3, 2): slope (n, 6) of the errors (n,), which are weighted (n,)."""
+    weighted = slope * weight[:, None]
+    normal = weighted.T @ slope + np.float32(damping) * np.eye(6, dtype=np.float32)
+    return np.linalg.solve(normal, weighted.T @ error).reshape(2, 3).T
+
+
+def covering(explains, count):
+    """At most `count` rows of explains (m, n), 0 or 1, that together explain most: each of what is left."""
+    unexplained, chosen = np.ones(explains.shape[1], np.float32), []
+    while len(chosen) < count and (gained := explains @ unexplained).any():
+        chosen.append(gained.argmax())
+        unexplained *= 1 - explains[chosen[-1]]
+    return chosen
 
 
 def fit(basis, flow):
@@ -159,6 +185,102 @@ def fit(basis, flow):
     transposed = np.swapaxes(basis, -1, -2)
     lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))
     return np.linalg.solve(transposed @ basis + lean, transposed @ flow)
+
+
+def motions_of_groups(motions, groups, pair, own_error, settings):
+    """Candidates and their errors, of groups of matched points: each group's motion, registered on what is around them.
+
+    Only of those that explain it better than the own flow does, whose error is given: most groups of few points are
+    chance.
+    """
+    candidates, errors = {}, {}
+    for k, (position, motion) in enumerate(groups):
+        points, around = near_points(position, motions.size, settings.around)
+        flow = motions.flow(motions.register(fit(motions.basis[points], motion), np.flatnonzero(around)))
+        error = pair.colour_error(flow)
+        if error[around].mean() < settings.better * own_error[around].mean():
+            candidates[f"matches {k}"], errors[f"matches {k}"] = flow, error
+    return candidates, errors
+
+
+def near_points(position, size, distance):
+    """Points (m, 2) in a frame (H, W) as places in the flattened frame (m,), and bool (H, W): what is near to them."""
+    height, width = size
+    x, y = position.round().astype(int).clip(0, (width - 1, height - 1)).T
+    around = np.zeros(size, np.uint8)
+    around[y, x] = 1
+    return y * width + x, cv2.dilate(around, np.ones((2 * distance + 1,) * 2, np.uint8)) > 0
+
+
+# Assigning
+
+
+def costs_of_motions(candidates, errors, found, before, settings):
+    """{name: cost (H, W)} of assigning a pixel to each candidate, in units of what a neighbour says.
+
+    candidates: "own", the flow as it was, and motions; errors {name: (H, W)}; found: the names of those motions that
+    flow follows; before: the flow (H, W, 2) as it was last assigned.
+    """
+    own = candidates["own"]
+    away = {name: np.sqrt(squared_norm(flow - own)) for name, flow in candidates.items()}
+    costs = {name: errors[name] + settings.away * away[name].clip(max=settings.away_most) for name in candidates}
+    costs["own"] += settings.own
+    unexplained = np.mean(np.all([away[name] > settings.inlier for name in found], axis=0))  # 1 where none is found
+    for name in found:
+        nearest = np.minimum(away[name], np.sqrt(squared_norm(candidates[name] - before)))
+        distance = distance_to(nearest <= settings.follows)
+        costs[name] += settings.far * unexplained * distance.clip(max=settings.far_most)
+    noise = max(np.median(np.min(list(errors.values()), axis=0)), settings.least_noise)
+    return {name: cost * (settings.certainty / noise) for name, cost in costs.items()}
+
+
+def assign(costs, alike, cell, settings=MotionSettings()):
+    """The label (H, W) of each pixel by a mean field over cells of so many pixels, then by its own costs (F, H, W)."""
+    if cell == 1:
+        return mean_field(costs, alike, settings).argmax(0)
+    shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike, settings)
+    shares = [resize(share, costs.shape[1:])[..., 0] for share in shares]
+    return np.argmax([np.log(share + 1e-6) - cost for share, cost in zip(shares, costs)], axis=0)
+
+
+def mean_field(costs, alike, settings=MotionSettings()):
+    """Shares (F, H, W) of labels of these costs (F, H, W) when neighbours that are alike favour the same label.
+
+    Krähenbühl and Koltun, "Efficient inference in fully connected CRFs" (NIPS 2011), with a few neighbours.
+    """
+    own = -np.float32(costs)
+    shares = softmax(own)
+    for _ in range(settings.sweeps):
+        energy = own.copy()
+        for weight, (here, there) in zip(alike, windows(*costs.shape[1:])):
+            energy[(..., *here)] += settings.coupling * weight * shares[(..., *there)]
+        shares = softmax(energy)
+    return shares
+
+
+def likeness(guide, contrast=MotionSettings.contrast):
+    """How alike each pixel of guide (H, W, C) is to its neighbours in colour, in (0, 1]: a list of arrays."""
+    guide = np.moveaxis(guide.astype(np.float32), -1, 0)
+    return [np.exp(-sum(np.abs(c[here] - c[there]) for c in guide) / (contrast * len(guide)))
+            for here, there in windows(*guide.shape[1:])]  # fmt: skip
+
+
+def windows(height, width):
+    """For each neighbour in reach: slices of the pixels that have it, and of the neighbours."""
+    for x, y in REACH:
+        yield (np.s_[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)],
+               np.s_[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)])  # fmt: skip
+
+
+def in_cells(values, cell):
+    """(H, W) or (H, W, C) -> the same of cells of so many pixels, averaged."""
+    height, width = values.shape[:2]
+    return values if cell == 1 else shrink(values, (-(-height // cell), -(-width // cell)))
+
+
+def softmax(values):
+    shares = np.exp(values - values.max(0))
+    return shares / shares.sum(0)
 
 
 def distance_to(mask):
@@ -171,54 +293,3 @@ def distance_to(mask):
 def squared_norm(vectors):
     """(..., 2) -> (...)."""
     return np.square(vectors[..., 0]) + np.square(vectors[..., 1])
-
-
-def windows(height, width):
-    """For each neighbour in reach: slices of the pixels that have it, and of the neighbours."""
-    for x, y in REACH:
-        yield (np.s_[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)],
-               np.s_[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)])  # fmt: skip
-
-
-def likeness(guide):
-    """How alike each pixel of guide (H, W, C) is to its neighbours in colour, in (0, 1]: a list of arrays."""
-    guide = np.moveaxis(guide.astype(np.float32), -1, 0)
-    return [np.exp(-sum(np.abs(c[here] - c[there]) for c in guide) / (CONTRAST * len(guide)))
-            for here, there in windows(*guide.shape[1:])]  # fmt: skip
-
-
-def mean_field(costs, alike):
-    """Shares (F, H, W) of labels of these costs (F, H, W) when neighbours that are alike favour the same label.
-
-    Krähenbühl and Koltun, "Efficient inference in fully connected CRFs" (NIPS 2011), with a few neighbours.
-    """
-    own = -np.float32(costs)
-    shares = softmax(own)
-    for _ in range(SWEEPS):
-        energy = own.copy()
-        for weight, (here, there) in zip(alike, windows(*costs.shape[1:])):
-            energy[(..., *here)] += COUPLING * weight * shares[(..., *there)]
-        shares = softmax(energy)
-    return shares
-
-
-def choose(costs, alike, cell):
-    """The label (H, W) of each pixel by a mean field over cells of so many pixels, then by its own costs (F, H, W)."""
-    if cell == 1:
-        return mean_field(costs, alike).argmax(0)
-    shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike)
-    shares = [resize(share, costs.shape[1:])[..., 0] for share in shares]
-    return np.argmax([np.log(share + 1e-6) - cost for share, cost in zip(shares, costs)], axis=0)
-
-
-def in_cells(values, cell):
-    """(H, W) or (H, W, C) -> the same of cells of so many pixels, averaged."""
-    height, width = values.shape[:2]
-    if cell == 1:
-        return values
-    return shrink(values, (-(-height // cell), -(-width // cell)))
-
-
-def softmax(values):
-    shares = np.exp(values - values.max(0))
-    return shares / shares.sum(0)

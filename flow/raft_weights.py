@@ -1,6 +1,5 @@
 """RAFT weights on disk: which files there are, downloading, reading and checking them."""
 
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -45,16 +44,10 @@ def download_large(url=LARGE_URL):
                 f"cannot download {url} ({getattr(error, 'reason', error)}): fetch it elsewhere and put it at {path},"
                 " or name another file with --raft_weights"
             ) from error
-        expected, found = path.stem.rpartition("-")[2], sha256(temporary)
+        expected, found = path.stem.rpartition("-")[2], util.file_hash(temporary)
         if not found.startswith(expected):
             raise util.UserError(f"{url}: damaged download: sha256 {found[:8]}..., expected {expected}...; try again")
     return path
-
-
-def sha256(path):
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_raft(path):
@@ -72,6 +65,6 @@ def load_raft(path):
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise util.UserError(f"--raft_weights {path}: holds no state dict; {expected}")
     try:
-        return raft_names.from_state_dict(state), sha256(path)
+        return raft_names.from_state_dict(state), util.file_hash(path)
     except ValueError as error:
         raise util.UserError(f"--raft_weights {path}: {error}; {expected}") from error

@@ -1,4 +1,4 @@
-"""The order in which estimators go through a video: away from the source frame, on either side of it."""
+"""How estimators go through a video: away from the source frame, on either side of it."""
 
 
 def outwards(i, partners):

@@ -1,13 +1,13 @@
 """Chain adjacent flow where direct flow between far-apart frames fails, as long as the appearance agrees.
 
-Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 3) float in [0, 1]; feature maps
-(h, w, C). For frame i, j walks outwards (i+1, i+2, ... or i-1, i-2, ...) with an accumulated flow and mask.
+Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 3) float in [0, 1]; features as
+flow.appearance has them. For frame i, j walks outwards (i+1, i+2, ... or i-1, i-2, ...) with an accumulated flow and
+mask.
 """
 
 import torch
-import torch.nn.functional as F
 
-from flow.appearance import FEATURE_THRESHOLD, cosine, features_at, sample_features
+from flow.appearance import FEATURE_THRESHOLD, cosine
 from preprocess.filter import sample_flow
 from util import pixel_grid, sample_at_pixels
 
@@ -27,33 +27,22 @@ def overwrite_with_direct(flow, direct_flow, direct_cycle, direct_occluded):
     return torch.where((direct_cycle | direct_occluded)[..., None], direct_flow, flow)
 
 
-def appearance_agrees(flow, asked, image_1, image_2, features_1, features_2):
+def appearance_agrees(flow, asked, image_1, image_2, own_features, features_2):
     """bool (H, W): of the pixels `asked` (H, W), those that look alike in frame i and where the flow takes them.
 
-    features_1 (C, H, W) is already resized to the image (see resize_features); features_2 is (h, w, C).
+    own_features (C, H*W): of frame i; features_2: Features of the other frame.
     """
-    height, width = flow.shape[:2]
+    arrived = pixel_grid(*flow.shape[:2], flow.device) + flow
+    color_2 = sample_at_pixels(image_2.permute(2, 0, 1)[None], arrived[asked][None])[0]
+    alike = asked.clone()
+    alike[asked] = (color_2 - image_1[asked]).norm(dim=-1) < COLOR_THRESHOLD
+    similarity = cosine(own_features[:, alike.flatten()], features_2.seen_from(arrived, alike))
     agrees = torch.zeros_like(asked)
-    rows, columns = asked.nonzero(as_tuple=True)
-    arrived = torch.stack([columns, rows], dim=-1) + flow[rows, columns]
-    color_2 = sample_at_pixels(image_2.permute(2, 0, 1)[None], arrived[None])[0]
-    alike = (color_2 - image_1[rows, columns]).norm(dim=-1) < COLOR_THRESHOLD
-    rows, columns, arrived = rows[alike], columns[alike], arrived[alike]
-    if hasattr(features_2, "aligned"):
-        found = features_at(features_2, pixel_grid(height, width, flow.device) + flow)[:, rows * width + columns]
-    else:
-        found = sample_features(features_2, arrived, height, width)
-    agrees[rows, columns] = cosine(features_1[:, rows, columns], found) > FEATURE_THRESHOLD
+    agrees[alike] = similarity > FEATURE_THRESHOLD
     return agrees
 
 
-def resize_features(features, height, width):
-    """(h, w, C) -> float32 (C, H, W), bilinear with align_corners=False, as the method has it at this one place."""
-    maps = getattr(features, "map", features).float().permute(2, 0, 1)[None]
-    return F.interpolate(maps, (height, width), mode="bilinear", align_corners=False)[0]
-
-
-def chain_step(flow, mask, adjacent, direct, image_1, image_2, features_1, features_2):
+def chain_step(flow, mask, adjacent, direct, image_1, image_2, own_features, features_2):
     """One step of the walk from frame i: extend by `adjacent`, correct by `direct`, check the appearance.
 
     flow, mask: i -> j-+1, accumulated; adjacent (flow, cycle): j-+1 -> j; direct (flow, cycle, occluded): i -> j, or
@@ -61,11 +50,11 @@ def chain_step(flow, mask, adjacent, direct, image_1, image_2, features_1, featu
     """
     flow, mask = extend(flow, mask, *adjacent)
     if direct is None:
-        return flow, appearance_agrees(flow, mask, image_1, image_2, features_1, features_2)
+        return flow, appearance_agrees(flow, mask, image_1, image_2, own_features, features_2)
     direct_flow, cycle, occluded = direct
     flow = overwrite_with_direct(flow, direct_flow, cycle, occluded)
     undecided = mask & ~cycle & ~occluded  # elsewhere the direct masks have the last word
-    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, features_1, features_2)
+    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, own_features, features_2)
 
 
 def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_to=0):
@@ -75,10 +64,11 @@ def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_
     what is hidden on with the rest of its surface, where a chain that was lost follows something else. 0: as the
     reference has it.
     read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs, among them all
-    adjacent ones; images[i] -> (H, W, 3) float tensor in [0, 1]; features[i] -> (h, w, C). Frames on the way that are
+    adjacent ones; images[i] -> (H, W, 3) float tensor in [0, 1]; features[i] -> Features. Frames on the way that are
     not partners only carry the flow on.
     """
-    features_1 = resize_features(features[i], *images[i].shape[:2])
+    # align_corners=False at this one place, as the reference has it
+    own_features = features[i].of_pixels(*images[i].shape[:2], align_corners=False)
     for step, reached in ((-1, [j for j in partners[::-1] if j < i]), (1, [j for j in partners if j > i])):
         if not reached:
             continue
@@ -88,7 +78,7 @@ def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_
         for j in range(i + 2 * step, reached[-1] + step, step):
             adjacent = read_flow(j - step, j), read_masks(j - step, j)[0]
             direct = (read_flow(i, j), *read_masks(i, j)) if j in reached else None
-            flow, mask = chain_step(flow, mask, adjacent, direct, images[i], images[j], features_1, features[j])
+            flow, mask = chain_step(flow, mask, adjacent, direct, images[i], images[j], own_features, features[j])
             if direct is not None:
                 keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
                 yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]

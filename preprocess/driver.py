@@ -23,7 +23,7 @@ from flow.raft_weights import download_large, load_raft
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
 from preprocess.frames import FrameOptions, open_source
-from preprocess.intake import claimed, prepare_frames
+from preprocess.intake import locked, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
 from preprocess.passes import FirstPass, StoredFlow
 from preprocess.report import Progress, changes, gigabytes
@@ -52,7 +52,7 @@ def build(
     files = FlowFiles(flow_files) if flow_files is not None else None
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
-    with claimed(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
+    with locked(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
         data = prepare_frames(path, opened, options, masks, overwrite, bar)
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
@@ -69,7 +69,7 @@ def do_stages(data, estimator, passes, appearance, device, partners, rule, thres
     """Record the settings of all stages after the frames, discard what was done with others, and do what is left."""
     first = estimator
     if passes > 1:
-        estimator = FusedFlow([StoredFlow(data, first.description)], trusted=True)
+        estimator = FusedFlow({"first pass": StoredFlow(data, first.description)}, trusted="first pass")
     discard_stale(data, {
         "flow": {**estimator.description, "pairs": rule},
         "filter": {**thresholds, "appearance": appearance.description},
@@ -137,11 +137,11 @@ def make_flow(data, flow, raft_weights, iterations, files, fusion, device, num_p
     if files is not None and not fusion:
         return files
     estimator = choose_estimator(data, flow, raft_weights, iterations, device, num_pairs)
-    sources = [estimator] if estimator.description["method"] != "dis" else []
-    sources += [files] if files is not None else []
+    sources = {"raft": estimator} if estimator.description["method"] != "dis" else {}
+    sources |= {"files": files} if files is not None else {}
     if not sources or not fusion:
         return estimator
-    print(f"flow: walked DIS with {' and '.join(source.reason for source in sources)} as candidates")
+    print(f"flow: walked DIS with {' and '.join(source.reason for source in sources.values())} as candidates")
     return FusedFlow(sources, estimator.reason)
 
 

@@ -1,12 +1,12 @@
 """Keep the flow that can be trusted: cycle consistency, appearance, and occluded pixels whose flow is reliable.
 
-Conventions: flow (P, H, W, 2) in pixels, (x, y); masks (P, H, W) bool; feature maps (h, w, C) of any resolution, the
-centres of their corner cells on those of the image (align_corners). P pairs, a leading dimension of every kernel.
+Conventions: flow (P, H, W, 2) in pixels, (x, y); masks (P, H, W) bool; features as flow.appearance has them. P pairs, a
+leading dimension of every kernel.
 """
 
 import torch
 
-from flow.appearance import FEATURE_THRESHOLD, cosine, features_at, features_of_pixels
+from flow.appearance import FEATURE_THRESHOLD, cosine
 from util import inside_image, pixel_grid, sample_at_pixels
 
 CYCLE_THRESHOLD = 3.0  # pixels
@@ -38,17 +38,17 @@ def cycle_masks(flow, flow_back, cycle_threshold=CYCLE_THRESHOLD):
 def filter_pairs(flow, flow_back, features_1, features_2, intervals, cycle_threshold=CYCLE_THRESHOLD):
     """Masks of P pairs that start in one frame.
 
-    flow, flow_back (P, H, W, 2); features_1 (h, w, C) of the common frame; features_2 P maps (h, w, C), None where
-    the pair is nearer than APPEARANCE_FROM; intervals P distances |i - j| in frames.
+    flow, flow_back (P, H, W, 2); features_1: Features of the common frame; features_2: of the P others, None where the
+    pair is nearer than APPEARANCE_FROM; intervals: P distances |i - j| in frames.
     Returns cycle, occluded (P, H, W) bool.
     """
     height, width = flow.shape[-3:-1]
     cycle, occluded = cycle_masks(flow, flow_back, cycle_threshold)
     pixels = pixel_grid(height, width, flow.device)
-    own = features_of_pixels(features_1, height, width)
+    own = features_1.of_pixels(height, width)
     for pair, interval in enumerate(intervals):
         if interval >= APPEARANCE_FROM:
-            found = features_at(features_2[pair], pixels + flow[pair])
+            found = features_2[pair].seen_from(pixels + flow[pair])
             cycle[pair] &= cosine(own, found).view(height, width) > FEATURE_THRESHOLD
             occluded[pair] = False
     return cycle, occluded
@@ -57,7 +57,7 @@ def filter_pairs(flow, flow_back, features_1, features_2, intervals, cycle_thres
 def filter_frame(i, partners, read_flow, features, cycle_threshold=CYCLE_THRESHOLD, pixels_at_once=2**19):
     """Driver: masks of all pairs that start in frame i -> bool (P_i, 2, H, W) numpy array.
 
-    read_flow(i, j) -> float32 tensor (H, W, 2) on the device to work on; features[i] -> (h, w, C) tensor there.
+    read_flow(i, j) -> float32 tensor (H, W, 2) on the device to work on; features[i] -> its Features, there too.
     """
     masks = []
     height, width = read_flow(i, partners[0]).shape[:2]

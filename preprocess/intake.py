@@ -1,4 +1,4 @@
-"""The first stage: claim the data directory, and bring the video's frames and masks into it."""
+"""The first stage: lock the data directory, and bring the video's frames and masks into it."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ from util import UserError
 
 
 @contextlib.contextmanager
-def claimed(path):
+def locked(path):
     """Hold the data directory for this process; make it when there is none, and unmake it when nothing came of it.
 
     UserError: it is a file, holds something else, or is in use by another preprocessing.

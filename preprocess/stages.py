@@ -9,7 +9,6 @@ import collections
 import numpy as np
 import torch
 
-from flow.appearance import halved
 from loaders.data_dir import encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
@@ -42,7 +41,7 @@ class Reader:
         self.frames = BoundedCache(data.frame, IMAGE_CACHE_BYTES)  # uint8 (H, W, 3)
         self.images = BoundedCache(self.image, IMAGE_CACHE_BYTES)  # float (H, W, 3) in [0, 1]
         self.open_arrays = collections.OrderedDict()  # (folder, frame) -> memory map
-        self.features = BoundedCache(lambda i: halved(appearance(self.frames[i])))
+        self.features = BoundedCache(lambda i: appearance(self.frames[i]))
 
     def image(self, i):
         return torch.from_numpy(self.frames[i]).to(self.device).float() / 255

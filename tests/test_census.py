@@ -5,15 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from flow.appearance import (
-    FEATURE_THRESHOLD,
-    CensusAppearance,
-    cosine,
-    features_at,
-    features_of_pixels,
-    sample_features,
-)
-from preprocess.chain import appearance_agrees, resize_features
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, CensusSettings, cosine, sample_features
+from preprocess.chain import appearance_agrees
 from preprocess.filter import filter_pairs
 from util import pixel_grid
 
@@ -40,14 +33,14 @@ def test_a_turned_texture_agrees_only_when_aligned(degrees, upright_share):
     first, second, flow, seen = turned(degrees)
     census = CensusAppearance()
     one, two = census(first), census(second)
-    own, arrived = features_of_pixels(one, SIZE, SIZE), pixel_grid(SIZE, SIZE) + flow
+    own, arrived = one.of_pixels(SIZE, SIZE), pixel_grid(SIZE, SIZE) + flow
 
     def share(found):
         return (cosine(own, found).view(SIZE, SIZE) > FEATURE_THRESHOLD)[seen].float().mean()
 
-    assert share(features_at(two, arrived)) > 0.99
+    assert share(two.seen_from(arrived)) > 0.99
     assert share(sample_features(two.map, arrived.flatten(0, 1), SIZE, SIZE)) < upright_share
-    assert share(features_at(two, pixel_grid(SIZE, SIZE))) < 0.15  # what does not follow the turn is not excused
+    assert share(two.seen_from(pixel_grid(SIZE, SIZE))) < 0.15  # what does not follow the turn is not excused
 
 
 def test_filter_and_chain_ask_for_aligned_features():
@@ -57,14 +50,16 @@ def test_filter_and_chain_ask_for_aligned_features():
     cycle, _ = filter_pairs(flow[None], -flow[None], one, [two], [3], cycle_threshold=1e3)  # only appearance decides
     assert cycle[0][seen].float().mean() > 0.99
     images = [torch.from_numpy(frame) / 255 for frame in (first, second)]
-    agrees = appearance_agrees(flow, seen, *images, resize_features(one, SIZE, SIZE), two)
+    agrees = appearance_agrees(flow, seen, *images, one.of_pixels(SIZE, SIZE, align_corners=False), two)
     assert agrees[seen].float().mean() > 0.99 and not agrees[~seen].any()
 
 
 def test_unmoved_positions_give_the_frames_own_features():
-    frame, census = turned(0)[0][:, :51], CensusAppearance()
-    census.largest_side = 40  # described at every second pixel
-    found = census(frame)
+    frame = turned(0)[0][:, :51]
+    found = CensusAppearance(settings=CensusSettings(largest_side=40))(frame)  # described at every second pixel
     assert found.map.shape == (32, 26, 24)
-    torch.testing.assert_close(found.aligned(pixel_grid(64, 51)), found.map.float(), atol=1e-3, rtol=0)
+    positions, asked = pixel_grid(64, 51), torch.rand(64, 51) < 0.3
+    seen = found.seen_from(positions)
+    torch.testing.assert_close(seen, found.of_pixels(64, 51), atol=1e-3, rtol=0)
+    assert torch.equal(found.seen_from(positions, asked), seen[:, asked.flatten()])
     assert found.nbytes >= found.map.nbytes + 64 * 51 * 4

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flow.dis import DisFlow, fill
-from flow.images import exposure
+from flow.dis import DisFlow, PlainDis, fill, fuse_refined
+from flow.images import enlarge_flow, exposure, shrink_flow
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
 
@@ -33,7 +33,7 @@ def on_square(flow, step, k):
 
 
 def test_a_moving_square_is_followed_to_the_last_frame():
-    frames, walk, pairs = square_over_background(4), DisFlow(), DisFlow("medium")
+    frames, walk, pairs = square_over_background(4), DisFlow(), PlainDis("medium")
     walk.load_frames(frames)
     pairs.load_frames(frames)
     for flow, j in zip(walk.flow_from(0, range(1, 8)), range(1, 8)):
@@ -96,10 +96,11 @@ def test_fill_leaves_alone_what_no_trusted_pixel_reaches():
 def test_small_frames_are_searched_at_twice_their_size(side, factor):
     estimator = DisFlow()
     estimator.load_frames(np.zeros((2, 32, side, 3), np.uint8))
+    assert estimator.factor == factor
     flow = np.full((32, side, 2), (3, -2), np.float32)
-    enlarged = estimator.enlarged(flow)
+    enlarged = enlarge_flow(flow, factor)
     np.testing.assert_allclose(enlarged, np.full((32 * factor, side * factor, 2), (3 * factor, -2 * factor)))
-    np.testing.assert_allclose(estimator.reduced(enlarged), flow)
+    np.testing.assert_allclose(shrink_flow(enlarged, factor), flow)
 
 
 def test_rims_get_the_flow_of_their_own_surface():
@@ -123,11 +124,26 @@ def test_rims_get_the_flow_of_their_own_surface():
 
     estimator = DisFlow()
     estimator.load_frames(frames)
-    ordered = estimator.order(0, 1, blown)
+    assigned = estimator.assign_and_refine(0, 1, blown)
     rim = near & ~square & ~arrived  # what is seen of it: still texture, to which the square's flow was given
     assert rim.sum() > 300
-    assert (np.linalg.norm(ordered - true, axis=-1) < 0.5)[rim].mean() > 0.85
-    assert (np.linalg.norm(ordered - true, axis=-1) < 0.1)[square].mean() > 0.95
+    assert (np.linalg.norm(assigned - true, axis=-1) < 0.5)[rim].mean() > 0.85
+    assert (np.linalg.norm(assigned - true, axis=-1) < 0.1)[square].mean() > 0.95
+
+
+class Coloured:
+    """A pair of frames of which a flow's error of colour is its length."""
+
+    def colour_error(self, flow):
+        return np.linalg.norm(flow, axis=-1).astype(np.float32)
+
+
+def test_assigned_flow_is_refined_by_little_and_only_where_that_is_better():
+    assigned, refined = np.full((12, 60, 2), (5, 0), np.float32), np.full((12, 60, 2), (4.5, 0), np.float32)
+    refined[:, 20:40], refined[:, 40:] = (4, 0), (5.5, 0)  # too far, and worse
+    fused = fuse_refined(assigned, refined, Coloured())
+    assert (fused[:, :12] == refined[:, :12]).all()  # windows reach 7 pixels
+    assert (fused[:, 20:] == assigned[:, 20:]).all()
 
 
 def test_exposure_is_found_among_outliers():

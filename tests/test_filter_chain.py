@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from flow.appearance import features_of_pixels, sample_features
-from preprocess.chain import appearance_agrees, chain_frame, resize_features
+from flow.appearance import FeatureMap, sample_features
+from preprocess.chain import appearance_agrees, chain_frame
 from preprocess.filter import cycle_masks, filter_frame, filter_pairs
 
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
@@ -23,10 +23,14 @@ def reference():
     return dict(np.load(CONFORMANCE))
 
 
+def feature_maps(reference):
+    return [FeatureMap(features) for features in torch.from_numpy(reference["in/features"])]
+
+
 @pytest.fixture(scope="module")
 def filtered(reference):
     """Our cycle and occluded masks (N, N, H, W) of the reference's flow."""
-    flow, features = torch.from_numpy(reference["in/flow"]), torch.from_numpy(reference["in/features"])
+    flow, features = torch.from_numpy(reference["in/flow"]), feature_maps(reference)
     frames = range(len(flow))
     masks = np.zeros((2, *flow.shape[:4]), bool)
     for i in frames:
@@ -44,7 +48,7 @@ def test_filter_reproduces_the_reference(reference, filtered):
 
 
 def test_chain_reproduces_the_reference(reference, filtered):
-    flow, features = torch.from_numpy(reference["in/flow"]), torch.from_numpy(reference["in/features"])
+    flow, features = torch.from_numpy(reference["in/flow"]), feature_maps(reference)
     images = torch.from_numpy(reference["in/frames"]).float() / 255
     masks = torch.from_numpy(filtered)
     chained, valid = np.zeros_like(reference["in/flow"]), np.zeros_like(filtered)
@@ -96,8 +100,9 @@ def test_filter_equals_a_loop_over_pixels(interval):
     back = -flow + random.normal(0, 0.8, flow.shape)
     features = random.normal(0.4, 1, (2, 5, 6, 4))
     expected = brute_force_masks(flow, back, *features, interval, threshold=0.9)
-    tensors = [torch.from_numpy(array).float() for array in (flow, back, *features)]
-    cycle, occluded = filter_pairs(tensors[0][None], tensors[1][None], tensors[2], [tensors[3]], [interval], 0.9)
+    flow, back, *maps = (torch.from_numpy(array).float() for array in (flow, back, *features))
+    first, second = map(FeatureMap, maps)
+    cycle, occluded = filter_pairs(flow[None], back[None], first, [second], [interval], 0.9)
     assert expected[0].any()
     assert not expected[0].all()
     assert expected[1].any() == (interval < 3)
@@ -124,8 +129,8 @@ def test_features_of_any_resolution_meet_at_the_corners():
     corners = torch.tensor([[0, 0], [20, 0], [0, 10], [20, 10], [10, 5], [21, 0]]).float()
     sampled = sample_features(features, corners, height=11, width=21)
     assert sampled[0].tolist() == pytest.approx([0, 2, 3, 5, 2.5, 1.8], abs=1e-5)  # the last is 1/10 cell outside
-    assert features_of_pixels(features, 2, 3)[0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert features_of_pixels(features, 1 + 2, 3)[0].tolist() == pytest.approx([0, 1, 2, 1.5, 2.5, 3.5, 3, 4, 5])
+    assert FeatureMap(features).of_pixels(2, 3)[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert FeatureMap(features).of_pixels(1 + 2, 3)[0].tolist() == pytest.approx([0, 1, 2, 1.5, 2.5, 3.5, 3, 4, 5])
 
 
 class Clip:
@@ -136,7 +141,7 @@ class Clip:
     def __init__(self):
         texture = torch.rand(12, 60, 3, generator=torch.Generator().manual_seed(0))
         self.images = torch.stack([texture[:, 20 - 2 * i : 60 - 2 * i] for i in range(self.num_frames)])
-        self.features = [image * 2 - 1 for image in self.images]
+        self.features = [FeatureMap(image * 2 - 1) for image in self.images]
         self.masks = {}
 
     def flow(self, i, j):
@@ -176,8 +181,7 @@ def test_frames_that_are_not_partners_only_carry_the_flow_on():
 def test_the_chain_ends_where_colour_or_features_change_and_starts_again_from_direct_flow():
     clip = Clip()
     clip.images[2, 3, 10] = 1 - clip.images[2, 3, 10].round()  # seen from x = 6 in frame 0
-    clip.features[3] = clip.features[3].clone()
-    clip.features[3][5, 20] *= -1  # seen from x = 14
+    clip.features[3].map[5, 20] *= -1  # seen from x = 14
     restored = torch.zeros(12, 40, dtype=torch.bool)
     restored[3, 6] = True
     clip.masks[0, 4] = restored, torch.zeros_like(restored)
@@ -214,10 +218,11 @@ def test_untrusted_pixels_get_the_direct_flow_up_to_so_many_frames():
 def test_only_the_pixels_asked_for_are_compared():
     image, features = torch.rand(6, 8, 3), torch.rand(6, 8, 5)
     asked = torch.rand(6, 8) > 0.5
-    agrees = appearance_agrees(torch.zeros(6, 8, 2), asked, image, image, features.permute(2, 0, 1), features)
+    features = FeatureMap(features)
+    agrees = appearance_agrees(torch.zeros(6, 8, 2), asked, image, image, features.of_pixels(6, 8), features)
     assert torch.equal(agrees, asked)
 
 
 def test_feature_maps_are_resized_with_half_pixel_centres():
-    resized = resize_features(torch.tensor([0.0, 1.0]).view(1, 2, 1), 1, 4)
+    resized = FeatureMap(torch.tensor([0.0, 1.0]).view(1, 2, 1)).of_pixels(1, 4, align_corners=False)
     assert resized.flatten().tolist() == pytest.approx([0, 0.25, 0.75, 1])

@@ -15,7 +15,7 @@ from benchmarks.flow_epe import end_point_error, read_pair
 from flow import __main__ as flow_command
 from flow import estimators, raft_weights
 from flow import raft as raft_flow
-from flow.dis import DisFlow
+from flow.dis import PlainDis
 from flow.formats import flow_to_color, read_flo, read_kitti_flow, write_flo
 from flow.raft import RaftFlow, enlargement
 from networks import raft
@@ -184,7 +184,7 @@ def test_published_end_point_errors():
     model, digest = raft_weights.load_raft(SINTEL)
     venus = read_pair(PAIRS / "middlebury_Venus")
     expected = ((RaftFlow(model, SINTEL.name, digest, half=False), 0.3846),
-                (DisFlow("fast", finest_scale=None), 0.5638))  # fmt: skip
+                (PlainDis("fast", finest_scale=None), 0.5638))  # fmt: skip
     for estimator, error in expected:
         assert end_point_error(estimator, *venus) == pytest.approx(error, rel=0.01)
 
@@ -257,7 +257,7 @@ def test_offline_download_names_file_and_place(no_weights, monkeypatch):
 def test_download_is_verified_and_kept(no_weights):
     random_state = no_weights / "source.pth"
     save_weights(random_state, small=False)
-    digest = raft_weights.sha256(random_state)
+    digest = util.file_hash(random_state)
     good = random_state.rename(no_weights / f"raft-{digest[:8]}.pth")
     with pytest.raises(util.UserError, match="damaged download"):
         bad = no_weights / "raft-00000000.pth"

@@ -8,6 +8,7 @@ from benchmarks.scenes import make_scene
 from flow.candidates import FlowFiles, FusedFlow
 from flow.dis import DisFlow
 from flow.formats import UNKNOWN, write_flo
+from flow.fusion import fuse
 from loaders.data_dir import DataDir
 from preprocess import driver
 from preprocess.passes import FirstPass, StoredFlow
@@ -58,8 +59,8 @@ def walked(leaping):
     return walk.flow_from(0, PARTNERS)
 
 
-def fused(frames, *sources, partners=PARTNERS, **options):
-    estimator = FusedFlow(sources, **options)
+def fused(frames, *sources, partners=PARTNERS):
+    estimator = FusedFlow({f"source {k}": source for k, source in enumerate(sources)})
     estimator.load_frames(frames)
     return estimator.flow_from(0, partners)
 
@@ -89,16 +90,34 @@ def moved(x, size=(40, 60)):
     return np.broadcast_to(np.float32([x, 0]), (*size, 2)).copy()
 
 
-@pytest.mark.parametrize("trusted", [False, True])
-def test_what_explains_the_frames_is_chosen_whoever_proposes_it(panning, trusted):
+@pytest.mark.parametrize("trusted", [None, "wrong", "right"])
+def test_what_explains_the_frames_is_taken_whoever_proposes_it(panning, trusted):
     panning.trusted = trusted
     inside = np.s_[:, 12:48]  # elsewhere the flow or a window leaves the frame
-    assert (panning.choose(0, 1, [moved(0)], [moved(-9), moved(5)])[inside] == moved(5)[inside]).all()
-    assert (panning.choose(0, 1, [moved(-9), moved(5)], [moved(0)])[inside] == moved(5)[inside]).all()
+    own, hints = {"carried": moved(0)}, {"wrong": moved(-9), "right": moved(5)}
+    assert (panning.fuse_hints(0, 1, own, hints, "carried")[inside] == moved(5)[inside]).all()
+    own, hints = {"carried": moved(-9), "corrected": moved(5)}, {"wrong": moved(0)}
+    assert (panning.fuse_hints(0, 1, own, hints, "carried")[inside] == moved(5)[inside]).all()
     half = moved(5)
     half[:20] = np.nan
-    chosen = panning.choose(0, 1, [moved(0)], [half])
+    chosen = panning.fuse_hints(0, 1, {"carried": moved(0)}, {"right": half}, "carried")
     assert (chosen[:20] == moved(0)[:20]).all() and (chosen[20:, 12:48] == 5 * np.float32([1, 0])).all()
+
+
+def test_a_trusted_hint_leads(panning):
+    nearly, own = moved(5.02), {"carried": moved(5)}
+    for trusted, expected in ((None, moved(5)), ("first pass", nearly)):
+        panning.trusted = trusted
+        found = panning.fuse_hints(0, 1, own, {"first pass": nearly}, "carried")[:, 12:48]
+        assert (found == expected[:, 12:48]).mean() > 0.99
+
+
+def test_fusion_takes_the_least_error_and_prior_of_each_pixel():
+    flows = {name: np.full((1, 4, 2), k, np.float32) for k, name in enumerate(("a", "b", "c"))}
+    errors = {"a": np.float32([[1, 5, 3, 2]]), "b": np.float32([[2, 2, 3, 2]]), "c": np.float32([[9, 1, 3, 0]])}
+    assert fuse(flows, errors)[0, :, 0].tolist() == [0, 2, 0, 2]  # of equals the first
+    priors = {"a": 2, "c": np.float32([[0, 2, 0, np.inf]])}
+    assert fuse(flows, errors, priors)[0, :, 0].tolist() == [1, 1, 1, 1]
 
 
 def test_a_candidate_that_knows_nothing_changes_nothing(leaping, walked):
@@ -209,8 +228,8 @@ def files_of(path):
 def test_the_manifest_records_both_passes_and_the_first_is_gone(still_clip, tmp_path):
     data = two_passes(still_clip, tmp_path, Planted(moves))
     flow = data.manifest["settings"]["flow"]
-    assert flow["method"] == "fused" and flow["trusted"]
-    assert flow["candidates"] == [{"method": "first pass", "by": {"method": "planted"}}]
+    assert flow["method"] == "fused" and flow["trusted"] == "first pass"
+    assert flow["candidates"] == {"first pass": {"method": "first pass", "by": {"method": "planted"}}}
     assert {entry.name for entry in tmp_path.iterdir()} == {"color", "flow_chained", "valid", "counts", "manifest.json"}
 
 

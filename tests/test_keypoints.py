@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flow.dis import DisFlow
-from flow.keypoints import find_keypoints, foretold, match, moving_together
+from flow.keypoints import find_keypoints, match, moving_together, predicted
 
 HEIGHT, WIDTH, SIDE = 96, 128, 32
 
@@ -47,9 +47,9 @@ def keypoints_of(frame):
     return find_keypoints(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 1)
 
 
-def test_what_a_keypoint_foretells():
+def test_what_a_keypoint_predicts():
     start, end = np.float32([[0, 0, 4, 0.5]]), np.float32([[9, 9, 6, 0.5 + np.pi / 2]])
-    np.testing.assert_allclose(foretold(start, end, np.float32([[[2, 0], [0, 2]]])), [[[0, 3], [-3, 0]]], atol=1e-5)
+    np.testing.assert_allclose(predicted(start, end, np.float32([[[2, 0], [0, 2]]])), [[[0, 3], [-3, 0]]], atol=1e-5)
 
 
 def test_an_object_that_jumped_and_turned_is_found():

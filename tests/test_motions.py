@@ -1,10 +1,24 @@
 """A few affine motions: found among wrong flow, made exact on the frames, chosen by colour and with neighbours."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
-from flow.motions import Motions, choose, fit, in_cells, likeness, mean_field
+from flow.keypoints import Group
+from flow.motions import (
+    Motions,
+    MotionSettings,
+    assign,
+    assign_motions,
+    covering,
+    fit,
+    in_cells,
+    likeness,
+    mean_field,
+    motions_of_groups,
+)
 
 HEIGHT, WIDTH = 72, 96
 
@@ -71,13 +85,19 @@ def test_motions_are_found_among_wrong_flow():
 
 
 def blurred_error(first, second):
-    """What Motions.order asks for: absolute differences of the luminance, averaged over 3 x 3 pixels."""
+    """Absolute differences of the luminance, averaged over 3 x 3 pixels, as a function of flow."""
 
     def error_of(flow):
         seen = cv2.remap(second, grid() + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return cv2.blur(np.minimum(np.abs(seen - first), 30), (3, 3))
 
     return error_of
+
+
+def pair_of(first, second, error_of=None):
+    """A stand-in for a FramePair of grey frames (H, W), of which error_of(flow) is the error of colour."""
+    return SimpleNamespace(first=SimpleNamespace(smooth=first, pixels=first[..., None]), second_smooth=second,
+                           colour_error=error_of or blurred_error(first, second))  # fmt: skip
 
 
 def rods():
@@ -97,9 +117,9 @@ def test_thin_rods_get_their_motion():
     blind = mask & (np.arange(HEIGHT) < 30)[:, None]
     flow[blind] = 0  # the upper half follows the ground, as windows wider than a rod make it
     hidden = np.roll(mask, (2, 5), (0, 1)) & ~mask
-    ordered = Motions(first, second).order(flow, blurred_error(first, second), first[..., None])
-    assert (distance(ordered, true) < 0.2)[blind].mean() > 0.9
-    assert (distance(ordered, true) < 0.2)[~hidden].mean() > 0.95
+    assigned = assign_motions(flow, pair_of(first, second))
+    assert (distance(assigned, true) < 0.2)[blind].mean() > 0.9
+    assert (distance(assigned, true) < 0.2)[~hidden].mean() > 0.95
 
 
 def test_what_no_motion_explains_keeps_its_own_flow():
@@ -110,8 +130,8 @@ def test_what_no_motion_explains_keeps_its_own_flow():
         source = grid() - cv2.remap(flow, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     first = smooth_noise(3)
     second = cv2.remap(first, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    ordered = Motions(first, second).order(flow, blurred_error(first, second), first[..., None])
-    assert np.median(distance(ordered, flow)) < 0.5
+    assigned = assign_motions(flow, pair_of(first, second))
+    assert np.median(distance(assigned, flow)) < 0.5
 
 
 def test_a_motion_stays_near_what_follows_it():
@@ -122,9 +142,9 @@ def test_a_motion_stays_near_what_follows_it():
     def error_of(other):  # the own flow explains it a little less, as that of a limb does
         return np.full(grey.shape, 6 if np.array_equal(other, flow) else 0, np.float32)
 
-    ordered = Motions(grey, grey).order(flow, error_of, grey[..., None])
-    assert distance(ordered, np.float32([7, 0]))[:, :25].max() < 0.1
-    assert (ordered == flow)[:, 45:].mean() > 0.8
+    assigned = assign_motions(flow, pair_of(grey, grey, error_of))
+    assert distance(assigned, np.float32([7, 0]))[:, :25].max() < 0.1
+    assert (assigned == flow)[:, 45:].mean() > 0.8
 
 
 def chequered(flow):
@@ -138,10 +158,17 @@ def test_matches_are_believed_where_they_explain_the_frames_better(right):
     flow, position = np.zeros_like(TURN), np.float32([(40, 30), (50, 30), (40, 40), (50, 40), (45, 35)])
     motion = np.full((5, 2), 6, np.float32)
     error_of = chequered(np.float32([6, 6]) if right else np.float32([0, 0]))
-    found = Motions(grey, grey).from_matches(error_of(flow), error_of, position, motion)
-    assert (found is not None) == right
-    if right:
-        assert distance(found[0], np.float32([6, 6])).max() < 0.5 and not found[1].any()
+    groups, pair = [Group(position, motion)], pair_of(grey, grey, error_of)
+    found, errors = motions_of_groups(Motions(grey, grey), groups, pair, error_of(flow), MotionSettings())
+    assert len(found) == len(errors) == (1 if right else 0)
+    for name in found:
+        assert distance(found[name], np.float32([6, 6])).max() < 0.5 and not errors[name].any()
+
+
+def test_guesses_are_taken_that_explain_what_is_left():
+    explains = np.float32([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 0]])
+    assert covering(explains, 3) == [0, 2]  # nothing explains the last
+    assert covering(explains, 1) == [0] and covering(explains[:0], 2) == []
 
 
 def test_neighbours_of_one_colour_decide_together():
@@ -160,7 +187,7 @@ def test_large_frames_are_labelled_in_cells_and_sharp_all_the_same():
     right = np.arange(61)[None].repeat(47, 0) >= 30  # 61 x 47: no multiple of the cells
     costs = np.where([right, ~right], 6, 0) + random.normal(0, 3, (2, 47, 61))
     guide = np.where(right[..., None], 200, 0) + np.zeros(3)
-    labels = choose(np.float32(costs), likeness(in_cells(np.float32(guide), 3)), 3)
+    labels = assign(np.float32(costs), likeness(in_cells(np.float32(guide), 3)), 3)
     assert labels.shape == (47, 61)
     assert (labels == right).mean() > 0.97 > 0.95 > (costs.argmin(0) == right).mean()
 
@@ -169,12 +196,11 @@ def test_large_frames_are_labelled_in_cells_and_sharp_all_the_same():
 def test_frames_of_any_size(size):
     first = np.random.default_rng(0).uniform(0, 255, size).astype(np.float32)
     flow = np.random.default_rng(1).normal(0, 3, (*size, 2)).astype(np.float32)
-    ordered = Motions(first, first).order(flow, lambda _: np.zeros(size, np.float32), first[..., None])
-    assert ordered.shape == flow.shape and np.isfinite(ordered).all()
+    assigned = assign_motions(flow, pair_of(first, first, lambda _: np.zeros(size, np.float32)))
+    assert assigned.shape == flow.shape and np.isfinite(assigned).all()
 
 
 def test_the_same_every_time():
     first, second, true, _ = rods()
-    error_of = blurred_error(first, second)
-    flows = [Motions(first, second).order(true + 1, error_of, first[..., None]) for _ in range(2)]
+    flows = [assign_motions(true + 1, pair_of(first, second)) for _ in range(2)]
     np.testing.assert_array_equal(*flows)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flow.appearance import CensusAppearance, DinoAppearance, make_appearance, sample_features
+from flow.appearance import CensusAppearance, CensusSettings, DinoAppearance, make_appearance, sample_features
 from flow.dis import DisFlow
 from loaders.data_dir import DataDir, encode_flow
 from preprocess import build, driver
@@ -222,11 +222,9 @@ def test_census_signs_are_those_of_a_loop():
 
 
 def test_census_of_large_frames_is_sparse_and_spans_the_image():
-    census = CensusAppearance()
     frame = np.random.default_rng(2).integers(0, 256, (20, 70, 3), dtype=np.uint8)
-    full = census(frame).map
-    census.largest_side = 40
-    sparse = census(frame).map
+    full = CensusAppearance()(frame).map
+    sparse = CensusAppearance(settings=CensusSettings(largest_side=40))(frame).map
     assert sparse.shape == (10, 35, 24)
     assert torch.equal(sparse[[0, -1]][:, [0, -1]], full[[0, -1]][:, [0, -1]])
 
@@ -243,9 +241,10 @@ def test_dino_weights_load_from_a_local_file(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "wrong.pth")
     frame = moving_clip()[0]
     appearance = DinoAppearance(tmp_path / "dino.pth")
-    assert appearance(frame).shape == (30, 50, 128)
-    torch.testing.assert_close(appearance(frame)[0, 0].std(correction=0), torch.tensor(1.0), rtol=0.01, atol=0.01)
-    assert DinoAppearance(tmp_path / "dino.pt")(frame).shape == (30, 50, 5)
+    features = appearance(frame).map
+    assert features.shape == (30, 50, 128)
+    torch.testing.assert_close(features[0, 0].float().std(correction=0), torch.tensor(1.0), rtol=0.01, atol=0.01)
+    assert DinoAppearance(tmp_path / "dino.pt")(frame).map.shape == (30, 50, 5)
     assert len({str(DinoAppearance(tmp_path / name).description) for name in ("dino.pth", "dino.pt")}) == 2
     for name in ("other.pth", "wrong.pth", "missing.pth"):
         with pytest.raises(UserError, match=name):
@@ -258,7 +257,7 @@ def test_raft_features_as_appearance(tmp_path):
     torch.manual_seed(0)
     torch.save(RAFT(small=True).state_dict(), tmp_path / "raft.pth")
     appearance = make_appearance("raft", raft_weights=tmp_path / "raft.pth")
-    assert appearance(np.zeros((64, 83, 3), np.uint8)).shape == (8, 11, 128)
+    assert appearance(np.zeros((64, 83, 3), np.uint8)).map.shape == (8, 11, 128)
     assert appearance.description["weights"] == "raft.pth"
     with pytest.raises(UserError, match="--appearance colour: expected census, raft or dino"):
         make_appearance("colour")

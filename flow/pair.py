@@ -1,0 +1,87 @@
+"""Two frames of a video at equal exposure, and how badly a flow from one to the other explains what is seen.
+
+Conventions: flow float32 (H, W, 2), (x, y) in pixels of the frame; errors (H, W) in levels of luminance or colour, 0
+to 255. Images are searched and compared at the frame's size or enlarged by a whole factor: (H', W').
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from flow.images import at_exposure, enlarge, enlarge_flow, exposure, luminance, sample_along, shrink
+
+
+@dataclass(frozen=True)
+class ErrorSettings:
+    """How frames are compared along a flow. Lengths are in pixels, not in shares: what windows blur is pixel noise."""
+
+    largest: int = 30  # levels: larger differences count as this
+    luminance_window: int = 9  # pixels of the enlarged images that a difference of luminance is averaged over
+    colour_window: int = 3  # pixels of the frame that a difference of colour is averaged over
+    blur: float = 0.7  # pixels, standard deviation: of the luminance that motions are registered on
+
+
+class Frame(NamedTuple):
+    """A frame and the images made of it."""
+
+    pixels: np.ndarray  # uint8 (H, W, 3)
+    luminance: np.ndarray  # uint8 (H', W'), enlarged
+    colours: np.ndarray  # uint8 (H', W', 3), enlarged
+    smooth: np.ndarray  # float32 (H, W): luminance, slightly blurred
+
+    @property
+    def nbytes(self):
+        return sum(image.nbytes for image in self)
+
+
+def make_frame(pixels, factor, settings=ErrorSettings()):
+    """Frame of pixels uint8 (H, W, 3)."""
+    grey = luminance(pixels)
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), settings.blur)
+    return Frame(pixels, enlarge(grey, factor), enlarge(np.ascontiguousarray(pixels), factor), smooth)
+
+
+class FramePair:
+    """Two Frames, the second brought to the exposure of the first by `gain` and `offset`."""
+
+    def __init__(self, first, second, gain=1.0, offset=0.0, settings=ErrorSettings()):
+        self.first, self.second, self.gain, self.offset = first, second, np.float32(gain), np.float32(offset)
+        self.size, self.settings = first.smooth.shape, settings
+        self.factor = first.luminance.shape[0] // self.size[0]
+
+    @cached_property
+    def second_luminance(self):
+        """uint8 (H', W')."""
+        return at_exposure(self.second.luminance, self.gain, self.offset)
+
+    @cached_property
+    def second_colours(self):
+        """uint8 (H', W', 3)."""
+        return at_exposure(self.second.colours, self.gain, self.offset)
+
+    @cached_property
+    def second_smooth(self):
+        """float32 (H, W)."""
+        return self.gain * self.second.smooth + self.offset
+
+    def luminance_error(self, flow):
+        """float32 (H, W): the difference of luminance where the flow leads, averaged over a window."""
+        seen = sample_along(enlarge_flow(flow, self.factor), self.second.luminance.astype(np.float32))
+        error = np.abs(self.gain * seen + self.offset - self.first.luminance.astype(np.float32))
+        window = (self.settings.luminance_window,) * 2
+        return shrink(cv2.blur(np.minimum(error, self.settings.largest), window), self.size)
+
+    def colour_error(self, flow):
+        """float32 (H, W): the channels' largest difference where the flow leads, averaged over a small window."""
+        seen = sample_along(enlarge_flow(flow, self.factor), self.second_colours)
+        red, green, blue = cv2.split(cv2.absdiff(seen, self.first.colours))
+        largest = np.minimum(cv2.max(cv2.max(red, green), blue), self.settings.largest).astype(np.float32)
+        return cv2.blur(shrink(largest, self.size), (self.settings.colour_window,) * 2)
+
+
+def exposure_along(flow, first, second, settings):
+    """gain, offset that bring luminance (H, W) seen in `second`, where the flow leads, to that of `first`."""
+    return exposure(sample_along(flow, second), first, settings)
