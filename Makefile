@@ -7,16 +7,21 @@ VIDEO ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint clean
-$(VENV)/installed: requirements.txt requirements-scenes3d.txt
+EXTRAS := requirements-scenes3d.txt requirements-dino.txt
+$(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-scenes3d.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-extras: $(VENV)/installed $(EXTRAS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS:%=-r %)
 	touch $@
 
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmarks.demo $(if $(VIDEO),--video "$(VIDEO)")
 
-test: $(VENV)/installed
+test: $(VENV)/installed-extras
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed

@@ -149,15 +149,17 @@ def census(gray, distances, rows, columns, noise):
 
 
 class DinoAppearance:
-    """Last-layer patch features of a DINO vision transformer from a local file, the frame's short side at 480."""
+    """Last-layer patch features of a DINO vision transformer on the disk, the frame's short side at 480: flow/dino.py."""
 
     short_side = 480
 
     def __init__(self, weights, device="cpu"):
+        from flow.dino import load_dino
+
         self.device = torch.device(device)
-        self.model, self.patch = load_dino(weights)
+        self.model, self.patch, digest = load_dino(weights)
         self.model.to(self.device)
-        self.description = {"method": "dino", "weights": Path(weights).name, "sha256": file_hash(weights)}
+        self.description = {"method": "dino", "weights": Path(weights).name, "sha256": digest}
 
     @torch.no_grad()
     def __call__(self, frame):
@@ -189,28 +191,6 @@ class RaftAppearance:
         size = [-(-side // 8) * 8 for side in frame.shape[:2]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
         return FeatureMap(half_features(self.model.features(image)[0].permute(1, 2, 0)))
-
-
-def load_dino(path):
-    """A TorchScript module (images -> (B, C, h, w)) or a state dict of a DINO ViT -> (module, patch size)."""
-    from networks.dino import Dino
-
-    if path is None or not Path(path).is_file():
-        raise UserError(
-            f"--dino_weights {path}: no such file; give the path of dino_deitsmall16_pretrain.pth (github.com/"
-            "facebookresearch/dino), or leave --appearance at census, which needs no weights"
-        )
-    try:
-        return torch.jit.load(str(path), map_location="cpu").eval(), 16
-    except RuntimeError:
-        pass  # not TorchScript
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        model = Dino.from_state_dict({key.removeprefix("module.backbone."): value for key, value in weights.items()})
-        return model, model.patch
-    except Exception as error:  # unpickling fails in many ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not the state dict of a DINO ViT nor a TorchScript file ({reason})") from error
 
 
 def sample_features(features, pixels, height, width):

@@ -148,9 +148,10 @@ def add_filter_options(group):
     )
     group.add_argument(
         "--dino_weights",
-        metavar="FILE",
-        help="for --appearance dino: dino_deitsmall16_pretrain.pth, another DINO ViT's state dict, or a TorchScript "
-        "file (images to feature maps, 16-pixel patches) (default: none)",
+        metavar="PATH",
+        help="for --appearance dino (needs requirements-dino.txt): a folder with config.json and model.safetensors of DINO, "
+        "DINOv2 or DINOv3, such as a clone of facebook/dino-vits16, or a TorchScript file (images to feature maps, "
+        "16-pixel patches) (default: none)",
     )
     group.add_argument(
         "--no_chain",

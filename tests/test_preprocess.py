@@ -229,25 +229,35 @@ def test_census_of_large_frames_is_sparse_and_spans_the_image():
     assert torch.equal(sparse[[0, -1]][:, [0, -1]], full[[0, -1]][:, [0, -1]])
 
 
-def test_dino_weights_load_from_a_local_file(tmp_path):
-    from networks.dino import Dino
-
+@pytest.mark.parametrize("kind, patch", [("ViT", 16), ("Dinov2", 14), ("DINOv3ViT", 16)])
+def test_dino_from_a_folder(tmp_path, kind, patch):
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    model = Dino(width=128, depth=2, patch=16, positions=1 + 6 * 6)
-    torch.nn.init.normal_(model.pos_embed)
-    torch.save({**model.state_dict(), "head.weight": torch.zeros(1)}, tmp_path / "dino.pth")
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=4 * patch,
+        patch_size=patch)
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    model.save_pretrained(tmp_path / "dino")
+    frame = moving_clip()[0]
+    appearance = DinoAppearance(tmp_path / "dino")
+    rows, columns = (round(side * 480 / min(frame.shape[:2]) / patch) for side in frame.shape[:2])
+    assert appearance(frame).map.shape == (rows, columns, 32)
+    images = torch.rand(1, 3, 4 * patch, 4 * patch)  # of the size that it was made for: nothing is interpolated
+    with torch.no_grad():
+        tokens = model(pixel_values=images).last_hidden_state[0, -16:]  # after the class token, and registers
+        found = appearance.model(images)[0]
+    for place, token in enumerate(tokens):
+        torch.testing.assert_close(found[:, place // 4, place % 4], token, atol=1e-5, rtol=1e-5)
+
+
+def test_dino_from_torchscript_and_what_is_neither(tmp_path):
     torch.jit.script(torch.nn.Conv2d(3, 5, 16, stride=16)).save(tmp_path / "dino.pt")
     (tmp_path / "other.pth").write_bytes(b"x")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "wrong.pth")
-    frame = moving_clip()[0]
-    appearance = DinoAppearance(tmp_path / "dino.pth")
-    features = appearance(frame).map
-    assert features.shape == (30, 50, 128)
-    torch.testing.assert_close(features[0, 0].float().std(correction=0), torch.tensor(1.0), rtol=0.01, atol=0.01)
-    assert DinoAppearance(tmp_path / "dino.pt")(frame).map.shape == (30, 50, 5)
-    assert len({str(DinoAppearance(tmp_path / name).description) for name in ("dino.pth", "dino.pt")}) == 2
-    for name in ("other.pth", "wrong.pth", "missing.pth"):
-        with pytest.raises(UserError, match=name):
+    (tmp_path / "empty").mkdir()
+    assert DinoAppearance(tmp_path / "dino.pt")(moving_clip()[0]).map.shape == (30, 50, 5)
+    for name in ("other.pth", "wrong.pth", "missing.pth", "empty"):
+        with pytest.raises(UserError, match=f"{name}: .*expected a folder"):
             make_appearance("dino", dino_weights=tmp_path / name)
 
 
