@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
-from util import UserError, file_hash, pixel_grid, sample_at_pixels
+from util import UserError, pixel_grid, sample_at_pixels
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -149,7 +149,7 @@ def census(gray, distances, rows, columns, noise):
 
 
 class DinoAppearance:
-    """Last-layer patch features of a DINO vision transformer on the disk, the frame's short side at 480: flow/dino.py."""
+    """Last-layer patch features of a DINO vision transformer (flow/dino.py), the frame's short side at 480."""
 
     short_side = 480
 
