@@ -581,6 +581,19 @@ def test_the_flow_command_runs_without_a_warning():
     assert result.stderr == "" and "--raft_weights" in result.stdout
 
 
+def test_a_directory_of_earlier_code_is_read_and_its_flow_is_only_made_again_on_request(tmp_path, capsys):
+    make(tmp_path, "dis")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    code = manifest["settings"]["flow"].pop("code")
+    manifest["settings"]["flow"] = {"method": "dis", "revision": 5, "pairs": manifest["settings"]["flow"]["pairs"]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    before = files_of(tmp_path)
+    assert DataDir.open(tmp_path).flow(0, 1).shape == (*SIZE, 2) and files_of(tmp_path) == before
+    make(tmp_path, "dis", quiet=False)
+    assert "flow: done again" in capsys.readouterr().out
+    assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["flow"]["code"] == code
+
+
 def test_the_manifest_records_what_was_done(tmp_path):
     make(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
