@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import inspect
 import os
 import signal
 import sys
@@ -80,6 +81,12 @@ def file_hash(path):
     """sha256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_hash(*modules):
+    """12 hexadecimal digits that differ when the source text of any of these imported modules (names) does."""
+    text = "".join(inspect.getsource(sys.modules[name]) for name in modules)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class StopSignal:
@@ -171,16 +178,35 @@ def from_raster(raster, size, original_size):
 
 
 class BoundedCache:
-    """cache[i] = compute(i), the most recently used kept as long as they fit in `max_bytes` (always at least two)."""
+    """cache[key] = compute(key), the most recently used kept as long as their sizes fit together (always at least two).
 
-    def __init__(self, compute, max_bytes=2**30):
-        self.compute, self.max_bytes, self.entries, self.bytes = compute, max_bytes, OrderedDict(), 0
+    size: of an entry, in the unit of `most`; bytes by default.
+    """
 
-    def __getitem__(self, i):
-        if i not in self.entries:
-            self.entries[i] = self.compute(i)
-            self.bytes += self.entries[i].nbytes
-            while len(self.entries) > 2 and self.bytes > self.max_bytes:
-                self.bytes -= self.entries.popitem(last=False)[1].nbytes
-        self.entries.move_to_end(i)
-        return self.entries[i]
+    def __init__(self, compute, most=2**30, size=lambda entry: entry.nbytes):
+        self.compute, self.most, self.size, self.entries, self.total = compute, most, size, OrderedDict(), 0
+
+    def __getitem__(self, key):
+        if key not in self.entries:
+            self.entries[key] = self.compute(key)
+            self.total += self.size(self.entries[key])
+            while len(self.entries) > 2 and self.total > self.most:
+                self.total -= self.size(self.entries.popitem(last=False)[1])
+        self.entries.move_to_end(key)
+        return self.entries[key]
+
+    def __contains__(self, key):
+        return key in self.entries
+
+    def __len__(self):
+        return len(self.entries)
+
+    def forget(self, key):
+        """Drop an entry, if it is there."""
+        if key in self.entries:
+            self.total -= self.size(self.entries.pop(key))
+
+    def clear(self):
+        """Drop all entries."""
+        self.entries.clear()
+        self.total = 0

@@ -29,7 +29,8 @@ def parse_arguments(arguments=None):
     parser.add_argument("--flow", default="auto", metavar="{auto,raft,dis}", help="estimator (default: %(default)s)")
     parser.add_argument("--raft_weights", metavar="FILE", help="RAFT weights, small or large, by the reference's or "
                         "torchvision's names; --flow raft without it downloads RAFT large")  # fmt: skip
-    parser.add_argument("--iters", type=int, default=20, help="RAFT's iterations (default: %(default)s)")
+    parser.add_argument("--iters", dest="iterations", type=int, default=20, metavar="N",
+                        help="RAFT's iterations (default: %(default)s)")  # fmt: skip
     parser.add_argument("--png", action="store_true", help="also write the flow as colours, to FILE.png")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     return parser.parse_args(arguments)
@@ -45,7 +46,7 @@ def main(arguments=None):
     if frames[0].shape != frames[1].shape:
         sizes = ["{1}x{0}".format(*frame.shape) for frame in frames]
         raise UserError(f"{args.image_2} is {sizes[1]}, {args.image_1} is {sizes[0]}: expected equal sizes")
-    estimator = make_estimator(args.flow, args.raft_weights, args.iters, args.device, frames[0].shape[:2])
+    estimator = make_estimator(args.flow, args.raft_weights, args.iterations, args.device, frames[0].shape[:2])
     estimator.load_frames(frames)
     flow = estimator.flow_from(0, [1])[0]
     write_flo(out, flow)

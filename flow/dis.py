@@ -10,14 +10,14 @@ Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixel
 hints are {name: flow}; hints are flows of others that may be right, NaN where nothing is known.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, CensusSettings, cosine
 from flow.fusion import fuse
 from flow.images import (
     ExposureSettings,
@@ -34,8 +34,9 @@ from flow.keypoints import KeypointSettings, find_keypoints, moving_together
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
 from flow.walks import outwards
-from util import BoundedCache, inside_image
+from util import BoundedCache, inside_image, source_hash
 
+CODE = [f"flow.{name}" for name in ("dis", "fusion", "images", "pair", "motions", "keypoints", "appearance", "walks")]
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -55,6 +56,7 @@ class DisSettings:
     search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
     enlarge_below: int = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
     shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
+    alike: float = FEATURE_THRESHOLD  # cosine similarity above which two pixels look alike
     return_within: float = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
     trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
     own_lead: float = 0.0  # levels by which hints must beat the walk's own flow, where none is trusted
@@ -66,6 +68,7 @@ class DisSettings:
     exposure: ExposureSettings = ExposureSettings()
     motions: MotionSettings = MotionSettings()
     keypoints: KeypointSettings = KeypointSettings()
+    census: CensusSettings = CensusSettings()
 
 
 class PlainDis:
@@ -107,7 +110,8 @@ class DisFlow:
 
     def __init__(self, reason="", adjacent_hints=lambda i, j: {}, trusted=None, settings=DisSettings()):
         self.adjacent_hints, self.trusted, self.settings, self.reason = adjacent_hints, trusted, settings, reason
-        self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0, "revision": 5}
+        self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
+                            "settings": asdict(settings), "code": source_hash(*CODE)}  # fmt: skip
 
     def load_frames(self, frames):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
@@ -118,7 +122,7 @@ class DisFlow:
         self.search.setPatchStride(2 if self.factor == 2 else 4)
         self.correction = make_dis(0)  # of flow that was carried on
         self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
-        appearance = CensusAppearance()
+        appearance = CensusAppearance(settings=settings.census)
         self.frames = BoundedCache(lambda i: make_frame(frames[i], self.factor, settings.errors))
         self.keypoints = BoundedCache(
             lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))  # fmt: skip
@@ -179,7 +183,7 @@ class DisFlow:
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
         arrived = torch.from_numpy(pixel_grid(self.size) + flow)
         similarity = cosine(self.features[i].of_pixels(*self.size), self.features[j].seen_from(arrived))
-        return ((similarity.view(self.size) > FEATURE_THRESHOLD) & inside_image(arrived, *self.size)).numpy()
+        return ((similarity.view(self.size) > self.settings.alike) & inside_image(arrived, *self.size)).numpy()
 
     # From candidates to flow
 

@@ -49,12 +49,12 @@ def make_estimator(
         reason = "asked for" if raft_weights else "asked for, without --raft_weights"
         estimator = load_estimator(raft_weights or download_large(), iterations, device, reason)
     else:
-        estimator = choose_estimator(raft_weights, iterations, device, image_size, num_pairs, fast)
+        estimator = automatic_estimator(raft_weights, iterations, device, image_size, num_pairs, fast)
     print(f"flow: {describe(estimator)} ({estimator.reason})")
     return estimator
 
 
-def choose_estimator(weights, iterations, device, image_size, num_pairs, fast):
+def automatic_estimator(weights, iterations, device, image_size, num_pairs, fast):
     """What `auto` means: RAFT where there are weights and, on a CPU, time; else DIS."""
     if weights is not None:
         return load_estimator(weights, iterations, device, "the weights given")

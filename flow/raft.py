@@ -3,7 +3,7 @@
 Conventions: frames are uint8 RGB (H, W, 3); flow is float32 (H, W, 2), (x, y) displacement in pixels of the frame.
 """
 
-import collections
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -12,13 +12,23 @@ import torch.nn.functional as F
 from flow.walks import outwards
 from networks import raft
 from networks.layers import bfloat16_is_fast
+from util import BoundedCache, source_hash
 
-# Frames whose long side is shorter than ENLARGE_BELOW are enlarged for RAFT, whose cells are 8 pixels wide, to about
-# ENLARGED pixels: on layered scenes of 128 (256) pixels that takes its end-point error from 2.0 to 1.3 (2.3 to 1.8);
-# at 384 pixels enlarging made large motion worse.
-ENLARGE_BELOW, ENLARGED, MAX_ENLARGEMENT = 320, 384, 4
 FEATURE_CACHE_BYTES = 2**30
 VOLUME_BYTES = 2**30  # correlation volumes held at once
+
+
+@dataclass(frozen=True)
+class RaftSettings:
+    """How much small frames are enlarged for RAFT, whose cells are 8 pixels wide.
+
+    On layered scenes of 128 (256) pixels that takes its end-point error from 2.0 to 1.3 (2.3 to 1.8); at 384 pixels
+    enlarging made large motion worse.
+    """
+
+    enlarge_below: int = 320  # pixels on the long side
+    enlarged: int = 384  # pixels on the long side, about, that they are enlarged to
+    most: int = 4  # times at most
 
 
 class RaftFlow:
@@ -28,8 +38,9 @@ class RaftFlow:
     """
 
     def __init__(
-        self, model, weights_name, weights_sha256, iterations=20, device="cpu", scale=None, half=True, reason=""
-    ):
+        self, model, weights_name, weights_sha256, iterations=20, device="cpu", scale=None, half=True, reason="",
+        settings=RaftSettings(),
+    ):  # fmt: skip
         """scale: how much frames are enlarged for flow, by default as `enlargement` says.
 
         half: where it is fast, convolve in half precision (moves end-point errors by a few percent, either way).
@@ -37,7 +48,7 @@ class RaftFlow:
         self.model = model.to(device)
         self.device = torch.device(device)
         self.iterations = iterations
-        self.scale = scale
+        self.scale, self.settings = scale, settings
         self.half = half_precision(self.device) if half else None
         self.reason = reason
         self.description = {
@@ -46,17 +57,20 @@ class RaftFlow:
             "weights": weights_name,
             "sha256": weights_sha256,
             "iterations": iterations,
-            "upsampling": scale or f"below {ENLARGE_BELOW} px to {ENLARGED} px",
+            "scale": scale,
+            "settings": asdict(settings),
+            "code": source_hash("flow.raft", "flow.walks", "networks.raft"),
         }
 
     def load_frames(self, frames):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3). They are encoded when needed."""
         self.frames = frames
         self.height, self.width = frames[0].shape[:2]
-        self.factor = self.scale or enlargement(self.height, self.width)
+        self.factor = self.scale or enlargement(self.height, self.width, self.settings)
         self.network_size = int(self.height * self.factor), int(self.width * self.factor)
         self.padding = padding_for(*self.network_size)
-        self.cache = collections.OrderedDict()  # frame -> (features, hidden, context); the least recently used goes
+        self.encoded = BoundedCache(
+            self.encode, FEATURE_CACHE_BYTES, size=lambda parts: sum(part.nbytes for part in parts))  # fmt: skip
 
     @torch.no_grad()
     def flow_from(self, i, partners):
@@ -85,8 +99,8 @@ class RaftFlow:
 
     def advance(self, walks, targets):
         """Flow from each walk's frame to its target -> (B, H, W, 2); starts at the walk's flow, which it replaces."""
-        encoded = [self.encoded(walk.frame) for walk in walks]
-        features_2 = torch.cat([self.encoded(target)[0] for target in targets])
+        encoded = [self.encoded[walk.frame] for walk in walks]
+        features_2 = torch.cat([self.encoded[target][0] for target in targets])
         features_1, hidden, context = (torch.cat(parts) for parts in zip(*encoded))
         start = None
         if any(walk.flow is not None for walk in walks):
@@ -100,19 +114,11 @@ class RaftFlow:
             walk.flow = low_resolution
         return self.to_frame(full)
 
-    def encoded(self, frame):
-        """(features, hidden state, context) of a frame, each (1, C, h, w); computed once while in the cache."""
-        if frame in self.cache:
-            self.cache.move_to_end(frame)
-            return self.cache[frame]
+    def encode(self, frame):
+        """(features, hidden state, context) of a frame, each (1, C, h, w)."""
         image = self.to_network(self.frames[frame])
         with self.autocast():
-            parts = (self.model.features(image), *self.model.context(image))
-        self.cache[frame] = parts
-        limit = FEATURE_CACHE_BYTES // sum(part.nbytes for part in parts)
-        while len(self.cache) > max(limit, 2):
-            self.cache.popitem(last=False)
-        return parts
+            return (self.model.features(image), *self.model.context(image))
 
     def autocast(self):
         """Half precision for the convolutions; correlation and flow stay in float32."""
@@ -134,11 +140,11 @@ class RaftFlow:
         return flow.permute(0, 2, 3, 1)
 
 
-def enlargement(height, width):
+def enlargement(height, width, settings=RaftSettings()):
     """The factor by which frames are enlarged for RAFT: a multiple of a half."""
-    if max(height, width) >= ENLARGE_BELOW:
+    if max(height, width) >= settings.enlarge_below:
         return 1
-    return min(round(2 * ENLARGED / max(height, width)) / 2, MAX_ENLARGEMENT)
+    return min(round(2 * settings.enlarged / max(height, width)) / 2, settings.most)
 
 
 def half_precision(device):

@@ -110,7 +110,12 @@ def add_flow_options(group):
         "what is found; --flow raft downloads RAFT large)",
     )
     group.add_argument(
-        "--iters", type=int, default=20, metavar="N", help="RAFT's iterations a pair (default: %(default)s)"
+        "--iters",
+        dest="iterations",
+        type=int,
+        default=20,
+        metavar="N",
+        help="RAFT's iterations a pair (default: %(default)s)",
     )
     group.add_argument(
         "--max_interval",
@@ -125,6 +130,7 @@ def add_flow_options(group):
 def add_filter_options(group):
     group.add_argument(
         "--cycle_th",
+        dest="cycle_threshold",
         type=float,
         default=CYCLE_THRESHOLD,
         metavar="PX",
@@ -181,7 +187,6 @@ def main(arguments=None):
     args = vars(make_parser().parse_args(arguments))
     args["source"], args["chain"] = args.pop("input"), not args.pop("no_chain")
     args["fusion"] = not args.pop("no_fusion")
-    args["iterations"], args["cycle_threshold"] = args.pop("iters"), args.pop("cycle_th")
     try:
         build(**args)
     except KeyboardInterrupt:

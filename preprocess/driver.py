@@ -15,6 +15,8 @@ import shlex
 import shutil
 import sys
 import time
+from dataclasses import dataclass, replace
+from typing import Any
 
 from flow.appearance import CensusAppearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
@@ -32,6 +34,19 @@ from util import UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of the stages after the frames, but which flow."""
+
+    partners: list  # of each source frame
+    rule: str  # that chose them, in words
+    appearance: Any  # descriptor, see flow.appearance
+    cycle_threshold: float  # pixels
+    max_direct: int  # frames
+    chain: bool
+    keep_direct: bool
 
 
 def build(
@@ -56,42 +71,49 @@ def build(
         data = prepare_frames(path, opened, options, masks, overwrite, bar)
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
-        estimator = make_flow(data, flow, raft_weights, iterations, files, fusion, device, sum(map(len, partners)))
-        if max_direct is None:
-            max_direct = data.num_frames
-        thresholds = {"cycle_threshold": cycle_threshold, "max_direct": max_direct}
-        do_stages(data, estimator, passes, descriptor, device, partners, rule, thresholds, chain, keep_direct, bar)
+        estimator = make_flow(data, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
+                              fusion=fusion, device=device, num_pairs=sum(map(len, partners)))  # fmt: skip
+        plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
+                    chain=bool(chain), keep_direct=keep_direct)  # fmt: skip
+        do_stages(data, estimator, plan, passes, device, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
 
 
-def do_stages(data, estimator, passes, appearance, device, partners, rule, thresholds, chain, keep_direct, bar):
+def do_stages(data, estimator, plan, passes, device, bar):
     """Record the settings of all stages after the frames, discard what was done with others, and do what is left."""
     first = estimator
     if passes > 1:
         estimator = FusedFlow({"first pass": StoredFlow(data, first.description)}, trusted="first pass")
-    discard_stale(data, {
-        "flow": {**estimator.description, "pairs": rule},
-        "filter": {**thresholds, "appearance": appearance.description},
-        "chain": {"chain": chain, "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct"},
-        "counts": {},
-    }, bar)  # fmt: skip
-    data.manifest.update(partners=partners, chained=bool(chain))
+    discard_stale(data, settings_of_stages(estimator, plan), bar)
+    data.manifest.update(partners=plan.partners, chained=plan.chain)
     data.save_manifest()
-    todo = unfinished_frames(data, data.chained, keep_direct)
-    check_free_disk(data, todo, keep_direct, passes)
+    todo = unfinished_frames(data, plan)
+    check_free_disk(data, todo, plan.keep_direct, passes)
     if passes > 1 and todo["flow"]:
-        do_first_pass(data, first, device, partners, rule, bar)
-    run_stages(data, todo, estimator, appearance, device, tuple(thresholds.values()), keep_direct, bar)
+        do_first_pass(data, first, plan, device, bar)
+    run_stages(data, todo, estimator, plan, device, bar)
 
 
-def do_first_pass(data, estimator, device, partners, rule, bar):
+def do_first_pass(data, estimator, plan, device, bar):
     """Do what is left of the first pass: filtered as by default, whatever is asked of the second, and chained."""
     bar.write("first pass:")
-    thresholds = {"cycle_threshold": filtering.CYCLE_THRESHOLD, "max_direct": data.num_frames}
-    appearance = CensusAppearance(device)
-    do_stages(FirstPass.of(data), estimator, 1, appearance, device, partners, rule, thresholds, True, False, bar)
+    plan = replace(plan, appearance=CensusAppearance(device), cycle_threshold=filtering.CYCLE_THRESHOLD,
+                   max_direct=data.num_frames, chain=True, keep_direct=False)  # fmt: skip
+    do_stages(FirstPass.of(data), estimator, plan, passes=1, device=device, bar=bar)
     bar.write("second pass:")
+
+
+def settings_of_stages(estimator, plan):
+    """What each stage is done with, as the manifest records it."""
+    return {
+        "flow": {**estimator.description, "pairs": plan.rule},
+        "filter": {"cycle_threshold": plan.cycle_threshold, "max_direct": plan.max_direct,
+                   "appearance": plan.appearance.description},
+        "chain": {"chain": plan.chain,
+                  "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct"},
+        "counts": {},
+    }  # fmt: skip
 
 
 def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations):
@@ -127,7 +149,7 @@ def check_fusion(flow, flow_files, fusion, passes):
 # What is to be done
 
 
-def make_flow(data, flow, raft_weights, iterations, files, fusion, device, num_pairs):
+def make_flow(data, *, flow, raft_weights, iterations, files, fusion, device, num_pairs):
     """The flow estimator of the first or only pass: of what `flow` names and of flow files, as candidates of the walk.
 
     fusion False: one of them as it is.
@@ -136,7 +158,7 @@ def make_flow(data, flow, raft_weights, iterations, files, fusion, device, num_p
         return flow
     if files is not None and not fusion:
         return files
-    estimator = choose_estimator(data, flow, raft_weights, iterations, device, num_pairs)
+    estimator = requested_estimator(data, flow, raft_weights, iterations, device, num_pairs)
     sources = {"raft": estimator} if estimator.description["method"] != "dis" else {}
     sources |= {"files": files} if files is not None else {}
     if not sources or not fusion:
@@ -145,7 +167,7 @@ def make_flow(data, flow, raft_weights, iterations, files, fusion, device, num_p
     return FusedFlow(sources, estimator.reason)
 
 
-def choose_estimator(data, flow, raft_weights, iterations, device, num_pairs):
+def requested_estimator(data, flow, raft_weights, iterations, device, num_pairs):
     """What `flow` names. A continued `auto` does not measure and choose anew: it might change its mind half-way."""
     requested = {"flow": flow, "raft_weights": raft_weights and str(raft_weights), "iterations": iterations}
     earlier = data.manifest.get("requested_flow", {})
@@ -182,7 +204,7 @@ def discard_stale(data, settings, bar):
     data.save_manifest()
 
 
-def unfinished_frames(data, chained, keep_direct):
+def unfinished_frames(data, plan):
     """Source frames that the flow, filter and chain stages still have to do: a dict of lists.
 
     Once a frame is chained its direct flow and masks are needed no more, unless they are to be kept.
@@ -191,9 +213,10 @@ def unfinished_frames(data, chained, keep_direct):
     def missing(*folders):
         return [i for i in range(data.num_frames) if not all(data.has(folder, i) for folder in folders)]
 
-    chain = missing(*FOLDERS["chain"]) if chained else []
-    filtered = missing("valid_direct") if chain or keep_direct or not chained else []
-    flow = missing("flow") if filtered or keep_direct or not chained else [i for i in chain if not data.has("flow", i)]
+    keep = plan.keep_direct or not plan.chain
+    chain = missing(*FOLDERS["chain"]) if plan.chain else []
+    filtered = missing("valid_direct") if chain or keep else []
+    flow = missing("flow") if filtered or keep else [i for i in chain if not data.has("flow", i)]
     return {"flow": flow, "filter": filtered, "chain": chain}
 
 
@@ -216,21 +239,20 @@ def check_free_disk(data, todo, keep_direct, passes):
 # The stages
 
 
-def run_stages(data, todo, estimator, appearance, device, thresholds, keep_direct, bar):
+def run_stages(data, todo, estimator, plan, device, bar):
     """Do what is left of every stage, `todo` as unfinished_frames says, and clean up."""
-    chained = data.chained
     if todo["flow"] and "flow" in data.manifest["finished"]:
         bar.write("flow: done again, as the direct flow was deleted after chaining (--keep_direct would keep it)")
-    reader = Reader(data, appearance, device)
+    reader = Reader(data, plan.appearance, device)
     estimate_flow(data, estimator, reader, todo["flow"], device, bar)
     data.remove(FirstPass.FOLDER)
-    filter_flow(data, reader, todo["filter"], *thresholds, bar)
-    if chained:
-        chain_flow(data, reader, todo["chain"], keep_direct, bar)
+    filter_flow(data, reader, todo["filter"], plan.cycle_threshold, plan.max_direct, bar)
+    if plan.chain:
+        chain_flow(data, reader, todo["chain"], plan.keep_direct, bar)
     if "counts" not in data.manifest["finished"] or not all(data.has("counts", i) for i in range(data.num_frames)):
         count_valid(data, bar)
     reader.open_arrays.clear()  # open files would keep their disk space
-    if chained and not keep_direct:
+    if plan.chain and not plan.keep_direct:
         data.remove("flow")
         data.remove("valid_direct")
 

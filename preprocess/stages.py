@@ -4,8 +4,6 @@ A stage writes one file per source frame; a file that is there is complete (see 
 is kept whatever interrupts it. One source frame's pairs are in memory at a time.
 """
 
-import collections
-
 import numpy as np
 import torch
 
@@ -40,7 +38,7 @@ class Reader:
         self.data, self.device = data, device
         self.frames = BoundedCache(data.frame, IMAGE_CACHE_BYTES)  # uint8 (H, W, 3)
         self.images = BoundedCache(self.image, IMAGE_CACHE_BYTES)  # float (H, W, 3) in [0, 1]
-        self.open_arrays = collections.OrderedDict()  # (folder, frame) -> memory map
+        self.open_arrays = BoundedCache(lambda key: data.array(*key), OPEN_ARRAYS, size=lambda _: 1)  # (folder, frame)
         self.features = BoundedCache(lambda i: appearance(self.frames[i]))
 
     def image(self, i):
@@ -49,26 +47,17 @@ class Reader:
     def flow(self, i, j):
         """Direct flow (H, W, 2); where it is deleted already, adjacent pairs' chained flow is the same."""
         folder = "flow" if ("flow", i) in self.open_arrays or self.data.has("flow", i) else "flow_chained"
-        fixed = np.array(self.array(folder, i)[self.data.partners(i).index(j)])
+        fixed = np.array(self.open_arrays[folder, i][self.data.partners(i).index(j)])
         return torch.from_numpy(fixed).to(self.device).float() * self.data.flow_step
 
     def masks(self, i, j):
         """Direct cycle and occluded masks (H, W)."""
-        bits = self.array("valid_direct", i)[self.data.partners(i).index(j)]
+        bits = self.open_arrays["valid_direct", i][self.data.partners(i).index(j)]
         return torch.from_numpy(unpack_mask(bits, self.data.height, self.data.width)).to(self.device).unbind()
-
-
-    def array(self, folder, i):
-        """DataDir.array, the last OPEN_ARRAYS of which stay open."""
-        if (folder, i) not in self.open_arrays:
-            self.open_arrays[folder, i] = self.data.array(folder, i)
-            if len(self.open_arrays) > OPEN_ARRAYS:
-                self.open_arrays.popitem(last=False)
-        return self.open_arrays[folder, i]
 
     def delete_direct_flow(self, i):
         """Delete source frame i's direct flow; an open file would keep its disk space."""
-        self.open_arrays.pop(("flow", i), None)
+        self.open_arrays.forget(("flow", i))
         self.data.remove("flow", i)
 
 

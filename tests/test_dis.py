@@ -1,11 +1,19 @@
 """DIS walked over a video: it follows an object that single pairs lose, and hidden motion spreads within a surface."""
 
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from flow.dis import DisFlow, PlainDis, fill, fuse_refined
+import util
+from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fill, fuse_refined
 from flow.images import enlarge_flow, exposure, shrink_flow
+from flow.motions import MotionSettings
+from preprocess.report import changes
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
 
@@ -129,6 +137,21 @@ def test_rims_get_the_flow_of_their_own_surface():
     assert rim.sum() > 300
     assert (np.linalg.norm(assigned - true, axis=-1) < 0.5)[rim].mean() > 0.85
     assert (np.linalg.norm(assigned - true, axis=-1) < 0.1)[square].mean() > 0.95
+
+
+def test_the_description_changes_with_any_setting_and_with_the_code(monkeypatch):
+    settings = replace(DisSettings(), motions=replace(MotionSettings(), own=3.5))
+    described = [DisFlow().description, DisFlow(settings=settings).description]
+    monkeypatch.setattr(util.inspect, "getsource", lambda module: module.__name__)
+    described.append(DisFlow().description)
+    assert changes(described[0], described[1]) == "settings: motions: own was 3.0, now 3.5"
+    assert changes(described[0], described[2]).startswith("code was ")
+
+
+def test_the_code_is_all_of_flow_that_the_walk_is_made_of():
+    for name in CODE:
+        used = re.findall(r"^from (flow\.\w+) import", Path(sys.modules[name].__file__).read_text(), re.MULTILINE)
+        assert set(used) <= set(CODE), name
 
 
 class Coloured:

@@ -148,10 +148,10 @@ def test_every_frame_is_encoded_once(monkeypatch):
 
 def test_feature_cache_is_bounded(monkeypatch):
     estimator = RaftFlow(random_raft(), "random", "", iterations=1, scale=1)
-    estimator.load_frames(moving_frames())
     monkeypatch.setattr(raft_flow, "FEATURE_CACHE_BYTES", 1)
+    estimator.load_frames(moving_frames())
     whole = estimator.flow_from(0, [1, 2, 3, 4])
-    assert len(estimator.cache) == 2
+    assert len(estimator.encoded) == 2
     np.testing.assert_array_equal(estimator.flow_from(0, [1, 2, 3, 4]), whole)
 
 

@@ -275,11 +275,15 @@ def test_raft_features_as_appearance(tmp_path):
 
 def test_the_cache_computes_again_only_what_does_not_fit():
     computed = []
-    cache = BoundedCache(lambda i: computed.append(i) or np.zeros(100, np.uint8), max_bytes=300)
+    cache = BoundedCache(lambda i: computed.append(i) or np.zeros(100, np.uint8), most=300)
     for i in (0, 1, 2, 0, 3, 0, 1):
         assert cache[i].nbytes == 100
     assert computed == [0, 1, 2, 3, 1]  # 1 was the least recently used when 3 came
-    assert len(cache.entries) == 3
+    assert len(cache) == 3
+    cache.forget(0)
+    assert 0 not in cache and 1 in cache and cache.total == 200
+    counted = BoundedCache(str, most=3, size=lambda _: 1)
+    assert [counted[i] for i in range(5)] == list("01234") and len(counted) == 3
 
 
 # Interruptions and changes
@@ -581,9 +585,22 @@ def test_every_option_says_what_it_does_and_its_default():
 
 def test_the_flow_command_runs_without_a_warning():
     result = subprocess.run(
-        [sys.executable, "-m", "flow.estimators", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-m", "flow", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert result.stderr == ""
+    assert result.stderr == "" and "--raft_weights" in result.stdout
+
+
+def test_a_directory_of_earlier_code_is_read_and_its_flow_is_only_made_again_on_request(tmp_path, capsys):
+    make(tmp_path, "dis")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    code = manifest["settings"]["flow"].pop("code")
+    manifest["settings"]["flow"] = {"method": "dis", "revision": 5, "pairs": manifest["settings"]["flow"]["pairs"]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    before = files_of(tmp_path)
+    assert DataDir.open(tmp_path).flow(0, 1).shape == (*SIZE, 2) and files_of(tmp_path) == before
+    make(tmp_path, "dis", quiet=False)
+    assert "flow: done again" in capsys.readouterr().out
+    assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["flow"]["code"] == code
 
 
 def test_the_manifest_records_what_was_done(tmp_path):
