@@ -11,20 +11,23 @@ import dataclasses
 import importlib
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import checkpoints
 import train
-from benchmarks.experiments import prepare, scene_video, score_baseline, score_run
+from benchmarks.experiments import scene_video, score_baseline, score_run
 from evaluation import report
-from util import UserError, atomic_path, command
+from flow.dis import DisFlow, DisSettings
+from preprocess import build
+from util import atomic_path, command
 
-STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers
+STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; flow's are handed to its estimator
     "tracking": ("tracking.refinement",),
     "training": ("training.depth_order", "training.evidence", "loaders.surface_sampler"),
-    "flow": ("flow.dis", "flow.motions", "flow.keypoints"),
+    "flow": (),
 }
 FACTORS = (0.5, 2.0)
 FIGURES = (("flow", "AJ"), ("both", "AJ"), ("both", "hidden_median"))
@@ -46,27 +49,55 @@ def parse_arguments(arguments=None):
     return parser.parse_args(arguments)
 
 
-def settings_of(stage):
-    """[(module, field name)] of a stage's constants."""
-    modules = [importlib.import_module(name) for name in STAGES[stage]]
-    return [(module, field.name) for module in modules for field in dataclasses.fields(module.SETTINGS)]
+def numbers(settings, prefix=""):
+    """{dotted name: value} of the numbers in a dataclass and in those inside it."""
+    found = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= numbers(value, f"{prefix}{field.name}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[prefix + field.name] = value
+    return found
+
+
+def scaled(settings, name, factor):
+    """A dataclass with the number of a dotted name times a factor; whole numbers stay whole, and above 0."""
+    first, _, rest = name.partition(".")
+    value = getattr(settings, first)
+    if rest:
+        new = scaled(value, rest, factor)
+    else:
+        new = max(1, round(value * factor)) if isinstance(value, int) else value * factor
+    return dataclasses.replace(settings, **{first: new})
 
 
 @contextlib.contextmanager
-def changed(module, name, factor):
-    """A constant times a factor, within the context; whole numbers stay whole, and above 0."""
-    before, value = module.SETTINGS, getattr(module.SETTINGS, name)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise UserError(f"{module.__name__}: {name} = {value} is not a number: it cannot be halved")
-    new = max(1, round(value * factor)) if isinstance(value, int) else value * factor
-    module.SETTINGS = dataclasses.replace(before, **{name: new})
+def in_module(module, name, factor):
+    """Within the context one of a module's SETTINGS is multiplied. Yields the flow estimator to use."""
+    before, module.SETTINGS = module.SETTINGS, scaled(module.SETTINGS, name, factor)
     try:
-        yield
+        yield "dis"
     finally:
         module.SETTINGS = before
 
 
-def measure(stage, videos, options):
+@contextlib.contextmanager
+def in_flow(name, factor):
+    """Yields walked DIS with one of its settings multiplied."""
+    yield DisFlow(settings=scaled(DisSettings(), name, factor))
+
+
+def changes(stage):
+    """[(constant, value, function of a factor that gives the context in which it is multiplied)] of a stage."""
+    if stage == "flow":
+        return [(name, value, partial(in_flow, name)) for name, value in numbers(DisSettings()).items()]
+    modules = map(importlib.import_module, STAGES[stage])
+    return [(name, value, partial(in_module, module, name))
+            for module in modules for name, value in numbers(module.SETTINGS).items()]  # fmt: skip
+
+
+def measure(stage, videos, estimator, options):
     """FIGURES, means over the videos, with the constants as they are set now."""
     rows = {"flow": [], "both": []}
     for video in videos:
@@ -74,7 +105,8 @@ def measure(stage, videos, options):
             work = options.work
             if stage != "tracking":  # what is made with other constants is not kept
                 work = stack.enter_context(temporary_copy(options.work, video, keep_data=stage == "training"))
-            data = prepare(work, video, "dis")
+            folder = work / "data" / "dis" / video.name
+            data = build(video.source, folder, flow=estimator, keep_direct=True, quiet=True)
             run = trained(work, video, data, options.steps)
             rows["flow"].append(score_baseline(video, "flow", data))
             rows["both"].append(score_run(video, run, data, points_only=True))
@@ -107,12 +139,12 @@ def temporary_copy(work, video, keep_data):
 
 def stage_rows(stage, videos, options):
     """[stage, constant, its value, then for each factor what FIGURES do] of every constant, as text."""
-    base, rows = measure(stage, videos, options), []
-    for module, name in settings_of(stage):
-        row = [stage, name, f"{getattr(module.SETTINGS, name):g}"]
+    base, rows = measure(stage, videos, "dis", options), []
+    for name, value, multiplied in changes(stage):
+        row = [stage, name, f"{value:g}"]
         for factor in FACTORS:
-            with changed(module, name, factor):
-                found = measure(stage, videos, options)
+            with multiplied(factor) as estimator:
+                found = measure(stage, videos, estimator, options)
             row += [f"{new - old:+.2f}" for new, old in zip(found, base)]
         rows.append(row)
         print(*row, flush=True)

@@ -156,8 +156,8 @@ def add_filter_options(group):
         "--dino_weights",
         metavar="PATH",
         help="for --appearance dino (needs requirements-dino.txt): a folder with config.json and model.safetensors of "
-        "DINO, DINOv2 or DINOv3, such as a clone of facebook/dino-vits16, or a TorchScript file (images to feature maps, "
-        "16-pixel patches) (default: none)",
+        "DINO, DINOv2 or DINOv3, such as a clone of facebook/dino-vits16, or a TorchScript file (images to feature "
+        "maps, 16-pixel patches) (default: none)",
     )
     group.add_argument(
         "--no_chain",
