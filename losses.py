@@ -1,4 +1,4 @@
-"""Loss terms of one training step, as pure functions (paper section 4.4 and the released code).
+"""Loss terms of one training step, as pure functions (paper section 5.2 and the released code).
 
 Conventions: P pairs of n rays with K samples; pixels (P, n, 2); points (P, n, K, 3); every function returns a scalar.
 Masks multiply instead of selecting: shapes stay fixed and no step waits for the GPU to count.

@@ -1,4 +1,4 @@
-"""Where a method's errors lie: python -m benchmarks.error_maps --method "both cpu 4 min" --flow gt
+"""Where a method's errors lie: python -m benchmarks.error_maps --method "both default 4 min" --flow gt
 
 Reads what benchmarks.quality left in its work folder. Prints, for every possible cause, the share of the truly visible
 points that it touches, their error rate against that of all other points, and the share of all errors that it touches;

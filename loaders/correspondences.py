@@ -1,4 +1,4 @@
-"""Training batches: which frame pairs, which pixels, by the published sampling with hard mining (paper section 4.5).
+"""Training batches: which frame pairs, which pixels, by the published sampling with hard mining (paper section 5.3).
 
 Conventions: P pairs of n points; pixels (x, y) with integer centres. The choice of frames is the host's (numpy), all
 work over pixels runs where the correspondences live, without waiting for the device. A batch opens no file (but for

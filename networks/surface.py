@@ -3,7 +3,7 @@
 The mapping and the colour field are the volume's; a depth map per frame replaces density. What a frame sees is what
 its depth map says, so a point is hidden in a frame where it lies behind that frame's depth map. This costs 1/K of the
 volume and sharpens quickly; what it cannot do is keep several hypotheses along a ray, so it wants a first guess of the
-order of surfaces (training/depth_order.py) and terms that keep that order (terms.py).
+order of surfaces (training/depth_order.py) and terms that keep that order (training/surface.py).
 """
 
 import torch

@@ -4,7 +4,7 @@ tracks.npz holds, for Q queries in a video of N frames:
   query_points (Q, 3) float32     t, y, x: frame number from 0, position in that frame
   tracks (Q, N, 2) float32        x, y in every frame
   occluded (Q, N) bool            hidden behind something, or outside the frame
-  occlusion_score (Q, N) float32  in [0, 1]: how much of the scene lies in front of the point
+  occlusion_score (Q, N) float32  in [0, 1]: above 0.5 the point is hidden, whatever made the tracks
   depth (Q, N) float32            pseudo-depth of the point, near 0, far 2; no metric unit; NaN of flow alone
   frame_size (2,) int32           H, W that the model was fitted at
   video_size (2,) int32           H, W of the original video, in whose pixels all positions are

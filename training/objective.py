@@ -9,7 +9,7 @@ from typing import Protocol
 import losses
 from loaders.correspondences import Sampler
 
-SMOOTHNESS_SHARE = 4  # the smoothness term looks at the first quarter of the points (paper section 4.4)
+SMOOTHNESS_SHARE = 4  # the smoothness term looks at the first quarter of the points, as released
 
 
 class Objective(Protocol):

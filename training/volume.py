@@ -1,4 +1,4 @@
-"""The volume's objective, as published (paper section 4.4) and released.
+"""The volume's objective, as published (paper section 5.2) and released.
 
 Conventions: as in training/objective.py.
 """
@@ -40,7 +40,7 @@ class VolumeObjective:
 
 
 def loss_weights(progress, config):
-    """Weight of every loss term (paper section 4.4 and the released code)."""
+    """Weight of every loss term (paper section 5.2 and the released code)."""
     rgb = ramp(progress, 0, config.w_rgb_ramp, config.w_rgb) if config.photometric else 0.0
     return {
         "flow": config.w_flow,
