@@ -12,6 +12,7 @@ from evaluation.ground_truth import read_truths
 from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
 from evaluation.predictions import ROWS, RunTracks, TracksFile, open_baseline, with_size
 from evaluation.scoring import errors_by_distance, score
+from tracking.sources import HIDDEN_ABOVE
 from util import UserError, command
 
 OCCLUSION_THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2).tolist()
@@ -60,7 +61,8 @@ def parse_arguments(arguments):
         help="forward-backward error above which a baseline's point is hidden (default: %(default)s)")
     add("--refine", default="auto", choices=["auto", "on", "off"],
         help="sharpen a run's tracks with its flow; auto: for surface models (default: auto)")
-    add("--occlusion_th", type=float, metavar="T", help="occlusion score above which a run's point is hidden")
+    add("--occlusion_th", type=float, default=HIDDEN_ABOVE, metavar="T",
+        help="occlusion score above which a run's point is hidden (default: %(default)s)")
     add("--out", metavar="FILE", help="write the results: .md, .csv or .json")
     add("--per_track", action="store_true", help="with --out FILE.json: the figures of every track, too")
     add("--by", choices=["object", "time"],

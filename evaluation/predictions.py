@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+import checkpoints
 from evaluation import baselines
 from loaders.data_dir import DataDir
-from util import UserError, load_npz
+from tracking.sources import HIDDEN_ABOVE, RunSource, open_flow, track_queries
+from util import UserError, load_npz, pick_device
 
 ROWS = ("model", "both", "flow")  # of a run: its model alone, refined by flow, and that flow alone
 QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are this close are the same
@@ -136,12 +138,9 @@ def from_tracks(tracks):
 class RunTracks:
     """A fitted run, asked for the truth's queries."""
 
-    def __init__(self, path, data_dir=None, device="auto", checkpoint=None, refine="auto"):
-        import checkpoints
-        from util import pick_device
-
+    def __init__(self, path, data_dir=None, device="auto", threshold=HIDDEN_ABOVE, checkpoint=None, refine="auto"):
         self.name = Path(path).name
-        self.path, self.refine = path, refine
+        self.path, self.threshold, self.refine = path, threshold, refine
         self.run = checkpoints.load_run(path, checkpoint=checkpoint, data_dir=data_dir, device=pick_device(device))
         self.video_size = (self.run.video["original_height"], self.run.video["original_width"])
 
@@ -157,9 +156,7 @@ class RunTracks:
 
     def track(self, truth):
         """The truth's queries as tracking.tracks_file.Tracks."""
-        from tracking.sources import RunSource
-
-        return track_truth(RunSource(self.run, refine=self.refine), truth, self.path)
+        return track_truth(RunSource(self.run, threshold=self.threshold, refine=self.refine), truth, self.path)
 
     def predict(self, truth):
         return from_tracks(self.track(truth))
@@ -167,8 +164,6 @@ class RunTracks:
 
 def track_truth(source, truth, where):
     """The truth's queries, tracked by a source (see tracking.sources), whose name is `where` -> Tracks."""
-    from tracking.sources import track_queries
-
     check_frames(where, source.num_frames, truth)
     return track_queries(source, rescale_queries(truth.query_points, truth.video_size, source.video_size))
 
@@ -177,8 +172,6 @@ class FlowTracks:
     """Tracks of the stored flow of a data directory, without a model."""
 
     def __init__(self, data_dir):
-        from tracking.sources import open_flow
-
         self.name, self.source = "flow", open_flow(data_dir)
         self.video_size = self.source.video_size
 

@@ -1,6 +1,6 @@
 """The stages of preprocessing, in order, each resumable: frames and masks -> flow -> filter -> chain -> counts.
 
-With two passes, flow, filter and chain are first done in a data directory inside this one (flow/candidates.py), which
+With two passes, flow, filter and chain are first done in a data directory inside this one (preprocess/passes.py), which
 is deleted as soon as the flow of the second pass, estimated from what it stores, is complete.
 
 A stage writes one file per source frame; a file that is there is complete (see loaders.data_dir), so progress is kept

@@ -458,6 +458,9 @@ def test_rows_of_a_run(truth_file, data_dir, tmp_path, monkeypatch):
     assert figures["still both"]["AJ"] > figures["still model"]["AJ"] + 20
     run_command("--ground_truth", truth_file, "--run", tmp_path / "still", "--out", out)
     assert next(iter(json.loads(out.read_text())["videos"].values())) == {"still": figures["still model"]}
+    run_command("--ground_truth", truth_file, "--run", tmp_path / "still", "--occlusion_th", "0.4", "--out", out)
+    hidden = next(iter(json.loads(out.read_text())["videos"].values()))["still"]  # its scores are 0.45
+    assert hidden["AJ"] == 0 and figures["still model"]["AJ"] > 0
 
 
 def test_a_data_directory_alone_scores_its_flow(truth_file, data_dir, tmp_path):
