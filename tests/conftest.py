@@ -1,13 +1,11 @@
-"""Where the real test data and the conformance tensors are, and small things that several tests share."""
+"""Fixtures that tests of several packages share."""
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
 
-SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
-CONFORMANCE = Path(os.environ.get("OMNIMOTION_CONFORMANCE", SHARED / "spec" / "conformance"))
+from tests.helpers.paths import CONFORMANCE
 
 
 @pytest.fixture(scope="session")

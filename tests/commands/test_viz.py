@@ -1,9 +1,7 @@
-import analytic_run
 import cv2
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from analytic_run import FPS, NUM_FRAMES, VIDEO_SIZE
 
 import track
 import viz
@@ -12,6 +10,8 @@ from outputs import draw, video
 from outputs.stabilise import camera_motion, stabilised_history
 from outputs.video import video_writer
 from preprocess import build
+from tests.helpers import analytic_run
+from tests.helpers.analytic_run import FPS, NUM_FRAMES, VIDEO_SIZE
 from tracking.sources import RunSource
 from util import UserError
 

@@ -1,9 +1,7 @@
 """Flow estimators, .flo files, flow colours, weights files and the command for one pair."""
 
 import hashlib
-import os
 import urllib.error
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,8 +17,8 @@ from flow.dis import PlainDis
 from flow.formats import flow_to_color, read_flo, read_kitti_flow, write_flo
 from flow.raft import RaftFlow, enlargement
 from networks import raft
+from tests.helpers.paths import SHARED
 
-SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
 SINTEL = SHARED / "data" / "weights" / "raft-small-sintel.pth"
 PAIRS = SHARED / "data" / "flow"
 

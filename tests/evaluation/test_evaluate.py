@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -33,9 +32,10 @@ from evaluation.predictions import (
 from evaluation.scoring import score
 from loaders.data_dir import DataDir, write_image
 from preprocess import build
+from tests.helpers.paths import SHARED
 from util import UserError
 
-SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared")) / "data"
+DATA = SHARED / "data"
 
 
 @pytest.fixture(scope="module")
@@ -526,12 +526,12 @@ def test_badja_by_hand(tmp_path):
     assert keypoint_share(truth.target_points, ~truth.occluded, still, truth.radius) == pytest.approx(200 / 3)
 
 
-@pytest.mark.skipif(not (SHARED / "badja").is_dir(), reason=f"no real data in {SHARED}")
+@pytest.mark.skipif(not (DATA / "badja").is_dir(), reason=f"no real data in {DATA}")
 @pytest.mark.parametrize("name, expected", [("horsejump-high", 7.9), ("dog", 5.6)])
 def test_static_points_on_badja(name, expected):
     """Published beside the data: PCK of points that never move."""
-    images = read_masks(SHARED / "davis" / name / "masks")
-    queries, points, occluded, radius = read_badja(SHARED / "badja" / f"{name}.json", images)
+    images = read_masks(DATA / "davis" / name / "masks")
+    queries, points, occluded, radius = read_badja(DATA / "badja" / f"{name}.json", images)
     still = np.repeat(queries[:, None, [2, 1]], len(images), axis=1)
     assert keypoint_share(points, ~occluded, still, radius) == pytest.approx(expected, abs=0.06)
 

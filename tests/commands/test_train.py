@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,45 +17,19 @@ import train
 from benchmarks.scenes import SceneFlow, make_scene
 from configs.options import OPTIONS, read_preset
 from networks import query
+from tests.helpers.paths import ROOT
+from tests.helpers.training_run import RENDERING, TINY, assert_equal, run
 from training import volume
 from training.schedules import interval, learning_rate_factor, periods, ramp, robust_scale
 from training.state import Average
 from training.volume import loss_weights
 from util import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
-TINY = ["--config", str(ROOT / "configs/default.txt"), "--field_width", "16",
-        "--num_pairs", "8", "--num_points", "16", "--quiet"]
-RENDERING = {"surface": ["--rendering", "surface"],  # and the mapping in grids, of default.txt
-             "volume": ["--rendering", "volume", "--mapping", "invertible", "--coupling_hidden", "1",
-                        "--coupling_width", "16", "--num_samples", "6", "--zero_init", "true", "--affine", "false",
-                        "--lr_code", "3e-3"]}
 VOLUME = RENDERING["volume"]
 VOLUME_TERMS = ("total", "flow", "rgb", "rgb_gradient", "flow_gradient", "depth_range", "distortion", "smoothness",
                 "unit_sphere")
 SURFACE_TERMS = ("total", "flow", "rgb", "smoothness", "depth_range", "depth_same", "depth_front", "depth_behind",
                  "depth_flatness")
-
-
-def run(data_dir, out_dir, *options):
-    arguments, config = train.parse(["--data_dir", str(data_dir), "--out_dir", str(out_dir), *TINY, *map(str, options)])
-    train.train(arguments, config)
-    return checkpoints.read(checkpoints.newest(out_dir))
-
-
-def assert_equal(a, b):
-    assert type(a) is type(b)
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_equal(a[key], b[key])
-    elif isinstance(a, (list, tuple)):
-        for x, y in zip(a, b, strict=True):
-            assert_equal(x, y)
-    else:
-        assert a == b
 
 
 @pytest.mark.parametrize("rendering, error_map", [("surface", "online"), ("volume", "online"), ("volume", "render")])

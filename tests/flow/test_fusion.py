@@ -12,7 +12,7 @@ from flow.fusion import fuse
 from loaders.data_dir import DataDir
 from preprocess import driver
 from preprocess.passes import FirstPass, StoredFlow
-from tests.test_dis import LEFT, SIDE, TOP, square_over_background
+from tests.flow.test_dis import LEFT, SIDE, TOP, square_over_background
 from util import UserError
 
 STEP, PARTNERS = 28, (1, 2)

@@ -1,7 +1,5 @@
 """RAFT: conformance with the reference, both correlation lookups, convex upsampling, sizes, weights' names."""
 
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from networks import correlation, raft, raft_names
+from tests.helpers.paths import CONFORMANCE, SHARED
 
-SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
-CONFORMANCE = Path(os.environ.get("OMNIMOTION_CONFORMANCE", SHARED / "spec" / "conformance")) / "raft_small.npz"
+TENSORS = CONFORMANCE / "raft_small.npz"
 SINTEL = SHARED / "data" / "weights" / "raft-small-sintel.pth"
 
 # Shapes of torchvision's raft_large and raft_small (0.29), one line for each kind of layer.
@@ -57,11 +55,11 @@ def random_model(small):
     return model
 
 
-@pytest.mark.skipif(not (CONFORMANCE.exists() and SINTEL.exists()), reason="reference tensors or weights not at hand")
+@pytest.mark.skipif(not (TENSORS.exists() and SINTEL.exists()), reason="reference tensors or weights not at hand")
 @pytest.mark.parametrize("max_volume_bytes", [2**30, 0])
 @torch.no_grad()
 def test_raft_small_reproduces_the_reference(max_volume_bytes):
-    expected = np.load(CONFORMANCE)
+    expected = np.load(TENSORS)
     model = raft_names.from_state_dict(torch.load(SINTEL, map_location="cpu", weights_only=True))
     padding = expected["padding_left_right_top_bottom"].tolist()
     left, right, top, bottom = padding

@@ -1,12 +1,10 @@
 import csv
 from types import SimpleNamespace
 
-import analytic_run
 import cv2
 import numpy as np
 import pytest
 import torch
-from analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
 
 import checkpoints
 import track
@@ -16,6 +14,8 @@ from flow.formats import read_flo
 from loaders.data_dir import DataDir
 from networks.rendering import NEAR
 from preprocess import build
+from tests.helpers import analytic_run
+from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
 from tracking import sources
 from tracking.sources import FlowSource, RunSource, track_queries
 from tracking.tracks_file import Tracks, read_tracks, write_tracks

@@ -18,9 +18,9 @@ from loaders.data_dir import DataDir, encode_flow
 from preprocess import build, driver
 from preprocess.__main__ import main, make_parser
 from preprocess.pairs import choose_pairs, describe_rule
+from tests.helpers.paths import ROOT
 from util import BoundedCache, UserError, pixel_grid
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE, NUM_FRAMES, STEP = (24, 40), 6, np.array([3.0, 1.0], np.float32)  # pixels a frame
 
 
@@ -350,10 +350,10 @@ def test_a_resumed_run_keeps_the_flow_that_was_finished(tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-sys.path[:0] = [{root!r}, {root!r} + "/tests"]
+sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
-from test_preprocess import MovingFlow, moving_clip
+from tests.preprocess.test_preprocess import MovingFlow, moving_clip
 from preprocess import build
 for writes in (2, 9, 14, 18, 24):
     if os.fork() == 0:

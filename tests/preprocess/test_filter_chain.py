@@ -1,8 +1,6 @@
 """Filter and chain kernels: against the reference's tensors, brute-force loops, and worked cases."""
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +9,16 @@ import torch
 from flow.appearance import FeatureMap, sample_features
 from preprocess.chain import appearance_agrees, chain_frame
 from preprocess.filter import cycle_masks, filter_frame, filter_pairs
+from tests.helpers.paths import CONFORMANCE
 
-SHARED = Path(os.environ.get("OMNIMOTION_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
-CONFORMANCE = Path(os.environ.get("OMNIMOTION_CONFORMANCE", SHARED / "spec/conformance")) / "preprocess.npz"
+TENSORS = CONFORMANCE / "preprocess.npz"
 
 
 @pytest.fixture(scope="module")
 def reference():
-    if not CONFORMANCE.exists():
-        pytest.skip(f"no conformance tensors at {CONFORMANCE} (set OMNIMOTION_CONFORMANCE)")
-    return dict(np.load(CONFORMANCE))
+    if not TENSORS.exists():
+        pytest.skip(f"no conformance tensors at {TENSORS} (set OMNIMOTION_CONFORMANCE)")
+    return dict(np.load(TENSORS))
 
 
 def feature_maps(reference):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import RENDERING, ROOT, TINY, assert_equal, run
 
 import checkpoints
 import train
@@ -16,6 +15,8 @@ from evaluation import held_out
 from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import DataDir, encode_flow, pack_mask, write_image
 from loaders.surface_sampler import SurfaceSampler
+from tests.helpers.paths import ROOT
+from tests.helpers.training_run import RENDERING, TINY, assert_equal, run
 from training.evidence import evidence
 from util import UserError
 
