@@ -97,8 +97,6 @@ def record(parts, curves, step, config, good, out_dir, extra):
                         "rates, set grad_clip, or try another seed")
     rates = {f"learning_rate/{group['name']}": group["lr"] for group in parts.optimizer.param_groups}
     curves.write(step, rows, rates | extra)
-    if step % config.log_every == 0:  # not where a run happens to end, so that a resumed run sees the same maps
-        parts.sampler.publish()
 
 
 def train(arguments, config):
@@ -137,6 +135,8 @@ def train(arguments, config):
                 sampler.set_error_maps(render_error_maps(model, data))
             if step % config.log_every == 0 or done:
                 record(parts, curves, step, config, good, out_dir, {"max_interval": max_interval})
+                if step % config.log_every == 0:  # not where a run happens to end: a resumed one sees the same maps
+                    sampler.publish()
                 good = snapshot()
                 curves.images(step, model, data, clock.elapsed)
                 bar.set_postfix_str(f"flow error {curves.error:.2f} px")
