@@ -103,7 +103,7 @@ def agreement(start, end, side, settings):
 
 def predicted(start, end, offset):
     """Offsets (n, m, 2) from n keypoints, turned and scaled as each keypoint was between start and end (n, 132)."""
-    angle, scale = end[:, 3] - start[:, 3], (end[:, 2] / start[:, 2]).clip(0.5, 2)
+    angle, scale = end[:, 3] - start[:, 3], (end[:, 2] / start[:, 2]).clip(0.5, 2)  # beyond an octave it is wrong
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], axis=-2)
     return offset @ turn
@@ -113,7 +113,8 @@ def refitted(members, near, homogeneous, motion, settings):
     """The matches (n,) `near` that follow the affine motion of `members`, fitted again to those that do."""
     for _ in range(settings.refits):
         basis = homogeneous[members]
-        affine = np.linalg.solve(basis.T @ basis + 1e-3 * np.diag([1, 1, 0]), basis.T @ motion[members])
+        lean = 1e-3 * np.diag([1, 1, 0])  # linear parts lean to zero: matches may lie in a row
+        affine = np.linalg.solve(basis.T @ basis + lean, basis.T @ motion[members])
         members = near & (np.linalg.norm(homogeneous @ affine - motion, axis=-1) < settings.agree)
         if members.sum() < settings.least:
             break

@@ -128,7 +128,8 @@ class Motions:
         seeds = self.rng.choice(pixels, self.settings.guesses)
         around = self.around(seeds)
         used = squared_norm(flow[around] - flow[seeds][:, None]) < self.settings.alike**2
-        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])[used.sum(1) >= 4]
+        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])
+        motions = motions[used.sum(1) >= 4]  # three determine one
         tested = self.rng.choice(pixels, min(len(pixels), self.settings.tested), replace=False)
         missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
         return [motions[k] for k in covering((missed < self.settings.inlier**2).astype(np.float32), count)]
@@ -183,7 +184,7 @@ def covering(explains, count):
 def fit(basis, flow):
     """Least squares: basis (..., n, 3), flow (..., n, 2) -> motions (..., 3, 2); linear parts lean to zero."""
     transposed = np.swapaxes(basis, -1, -2)
-    lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))
+    lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))  # so that few pixels, or pixels in a row, have a solution too
     return np.linalg.solve(transposed @ basis + lean, transposed @ flow)
 
 

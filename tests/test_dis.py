@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import util
-from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fill, fuse_refined
+from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fuse_refined
+from flow.fill import fill
 from flow.images import enlarge_flow, exposure, shrink_flow
 from flow.motions import MotionSettings
 from preprocess.report import changes
