@@ -16,7 +16,7 @@ class FillSettings:
 
     cells: int = 96  # on the long side
     steps: int = 30  # its reach, in cells
-    edge: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
+    edge_difference: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
 
 
 def fill(motion, flow, sure, settings=FillSettings()):
@@ -39,7 +39,8 @@ def spread(motion, flow, sure, settings):
 
     Mass is 1 where cells are sure, and falls with every edge of a surface on the way.
     """
-    across, down = (np.exp(-np.square(np.diff(flow, axis=axis)).sum(-1) / (2 * settings.edge**2)) for axis in (1, 0))
+    steps = (np.square(np.diff(flow, axis=axis)).sum(-1) for axis in (1, 0))
+    across, down = (np.exp(-step / (2 * settings.edge_difference**2)) for step in steps)
     fixed, mass = np.where(sure[..., None], motion, 0), sure.astype(np.float32)
     value = fixed
     for _ in range(settings.steps):
