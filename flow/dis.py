@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, CensusSettings, cosine
+from flow.fill import FillSettings, fill
 from flow.fusion import fuse
 from flow.images import (
     ExposureSettings,
@@ -26,7 +27,6 @@ from flow.images import (
     exposure,
     luminance,
     pixel_grid,
-    resize,
     sample_along,
     shrink_flow,
 )
@@ -36,17 +36,9 @@ from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
 from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
-CODE = [f"flow.{name}" for name in ("dis", "fusion", "images", "pair", "motions", "keypoints", "appearance", "walks")]
+CODE = [f"flow.{name}" for name in (
+    "dis", "fusion", "images", "pair", "motions", "keypoints", "fill", "appearance", "walks")]  # fmt: skip
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
-
-
-@dataclass(frozen=True)
-class FillSettings:
-    """How far the motion of what is seen spreads over what is hidden."""
-
-    cells: int = 96  # on the long side, of the grid that it spreads on
-    steps: int = 30  # its reach, in cells
-    edge: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
 
 
 @dataclass(frozen=True)
@@ -277,33 +269,3 @@ def fuse_refined(assigned, refined, pair, settings=DisSettings()):
     errors = {name: cv2.blur(pair.colour_error(flow), window) for name, flow in candidates.items()}
     small = np.square(refined - assigned).sum(-1) < settings.refined_within**2
     return fuse(candidates, errors, {"assigned": -settings.refined_lead, "refined": np.where(small, 0, np.inf)})
-
-
-def fill(motion, flow, trusted, settings=FillSettings()):
-    """Replace motion (H, W, 2) where it is not trusted (H, W) by that of trusted pixels around, of the same surface.
-
-    What is hidden moves on with the rest of its surface: pixels whose `flow` so far is alike. Works on a coarse grid.
-    """
-    if trusted.all():
-        return motion
-    cell = max(1, round(max(trusted.shape) / settings.cells))
-    sure = trusted[::cell, ::cell]
-    coarse_flow, value = flow[::cell, ::cell], np.where(sure[..., None], motion[::cell, ::cell], 0)
-    weight = sure.astype(np.float32)
-    across, down = (
-        np.exp(-np.square(np.diff(coarse_flow, axis=axis)).sum(-1) / (2 * settings.edge**2)) for axis in (1, 0)
-    )
-    fixed, mass = value.copy(), weight.copy()  # value is what spreads, times its weight; mass its weight
-    for _ in range(settings.steps):
-        total, share, strongest = value.copy(), mass.copy(), mass.copy()
-        for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
-            for to, source in ((ahead, behind), (behind, ahead)):
-                total[to] += alike[..., None] * value[source]
-                share[to] += alike * mass[source]
-                np.maximum(strongest[to], alike * mass[source], out=strongest[to])
-        mass = np.where(sure, 1, strongest).astype(np.float32)
-        mean = total / np.maximum(share, 1e-12)[..., None]
-        value = np.where(sure[..., None], fixed, mean * mass[..., None]).astype(np.float32)
-    spread = resize(value / np.maximum(mass, 1e-12)[..., None], trusted.shape)
-    reached = resize(mass[..., None], trusted.shape)[..., 0] > 1e-3
-    return np.where((trusted | ~reached)[..., None], motion, spread).astype(np.float32)

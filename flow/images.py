@@ -33,7 +33,7 @@ def exposure(image, target, settings=ExposureSettings()):
     matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
     x, y = image[matching], target[matching]
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    gain = np.clip((covariance + settings.prior) / (x.var() + settings.prior), 0.5, 2.0)
+    gain = np.clip((covariance + settings.prior) / (x.var() + settings.prior), 0.5, 2.0)  # more is another scene
     return np.float32(gain), np.float32(y.mean() - gain * x.mean())
 
 

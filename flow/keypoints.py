@@ -19,15 +19,15 @@ import numpy as np
 class KeypointSettings:
     """Which keypoints there are, and which of their matches make a motion."""
 
-    contrast: float = 0.01  # SIFT's least contrast, a quarter of the usual: objects are small
-    edge: float = 20.0  # SIFT's largest ratio of curvatures, twice the usual
-    most: int = 2000  # keypoints: the strongest are kept
-    known: float = 6.0  # pixels from the flow, not a share: a match that is no further is explained by it
-    agree: float = 3.0  # pixels, not a share, by which matches may miss one another's predictions ...
+    contrast_threshold: float = 0.01  # SIFT's least contrast, a quarter of the usual: objects are small
+    edge_threshold: float = 20.0  # SIFT's largest ratio of curvatures, twice the usual
+    most_keypoints: int = 2000  # keypoints: the strongest are kept
+    known_distance: float = 6.0  # pixels from the flow, not a share: a match that is no further is explained by it
+    agree_distance: float = 3.0  # pixels, not a share, by which matches may miss one another's predictions ...
     agree_share: float = 0.1  # ... and share of their distance that is added to it
-    near: float = 1 / 3  # of the long side: matches that are further apart say nothing of one another
-    least: int = 4  # matches that make a motion
-    groups: int = 8  # motions at most
+    near_share: float = 1 / 3  # of the long side: matches that are further apart say nothing of one another
+    least_matches: int = 4  # matches that make a motion
+    most_groups: int = 8  # motions at most
     refits: int = 3  # fits to the matches that follow a motion
 
 
@@ -40,8 +40,8 @@ class Group(NamedTuple):
 
 def find_keypoints(image, factor, settings=KeypointSettings()):
     """Keypoints of an image (uint8), which is the frame enlarged by `factor`."""
-    detector = cv2.SIFT_create(settings.most, contrastThreshold=settings.contrast, edgeThreshold=settings.edge,
-                               enable_precise_upscale=True)  # fmt: skip
+    detector = cv2.SIFT_create(settings.most_keypoints, contrastThreshold=settings.contrast_threshold,
+                               edgeThreshold=settings.edge_threshold, enable_precise_upscale=True)  # fmt: skip
     points, descriptors = detector.detectAndCompute(image, None)
     if not points:
         return np.zeros((0, 4 + 128), np.float32)
@@ -69,14 +69,14 @@ def moving_together(first, second, flow, settings=KeypointSettings()):
     position, motion = start[:, :2], end[:, :2] - start[:, :2]
     homogeneous = np.concatenate([position / side, np.ones((len(start), 1))], axis=1)
     free, groups = np.ones(len(start), bool), []
-    for _ in range(2 * settings.groups):
+    for _ in range(2 * settings.most_groups):
         votes = (agree & free).sum(1) * free
-        if len(groups) == settings.groups or votes.max(initial=0) < settings.least:
+        if len(groups) == settings.most_groups or votes.max(initial=0) < settings.least_matches:
             break
         leader = votes.argmax()
         members = refitted(agree[leader] & free, near[leader] & free, homogeneous, motion, settings)
         free[leader] = False
-        if members.sum() >= settings.least:
+        if members.sum() >= settings.least_matches:
             groups.append(Group(position[members], motion[members]))
             free &= ~members
     return groups
@@ -88,7 +88,7 @@ def unexplained_matches(first, second, flow, settings):
     rows, partners = match(first, second)
     start, end = first[rows], second[partners]
     x, y = start[:, :2].round().astype(int).clip(0, (width - 1, height - 1)).T
-    new = np.linalg.norm(end[:, :2] - start[:, :2] - flow[y, x], axis=-1) > settings.known
+    new = np.linalg.norm(end[:, :2] - start[:, :2] - flow[y, x], axis=-1) > settings.known_distance
     return start[new], end[new]
 
 
@@ -96,14 +96,14 @@ def agreement(start, end, side, settings):
     """bool (n, n), twice: which matches are near to which, and which of these each one predicts rightly."""
     between = start[None, :, :2] - start[:, None, :2]
     apart = np.linalg.norm(between, axis=-1)
-    near = apart < settings.near * side
+    near = apart < settings.near_share * side
     missed = np.linalg.norm(predicted(start, end, between) + end[:, None, :2] - end[None, :, :2], axis=-1)
-    return near, near & (missed < settings.agree + settings.agree_share * apart)
+    return near, near & (missed < settings.agree_distance + settings.agree_share * apart)
 
 
 def predicted(start, end, offset):
     """Offsets (n, m, 2) from n keypoints, turned and scaled as each keypoint was between start and end (n, 132)."""
-    angle, scale = end[:, 3] - start[:, 3], (end[:, 2] / start[:, 2]).clip(0.5, 2)
+    angle, scale = end[:, 3] - start[:, 3], (end[:, 2] / start[:, 2]).clip(0.5, 2)  # beyond an octave it is wrong
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     turn = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], axis=-2)
     return offset @ turn
@@ -113,8 +113,9 @@ def refitted(members, near, homogeneous, motion, settings):
     """The matches (n,) `near` that follow the affine motion of `members`, fitted again to those that do."""
     for _ in range(settings.refits):
         basis = homogeneous[members]
-        affine = np.linalg.solve(basis.T @ basis + 1e-3 * np.diag([1, 1, 0]), basis.T @ motion[members])
-        members = near & (np.linalg.norm(homogeneous @ affine - motion, axis=-1) < settings.agree)
-        if members.sum() < settings.least:
+        lean = 1e-3 * np.diag([1, 1, 0])  # linear parts lean to zero: matches may lie in a row
+        affine = np.linalg.solve(basis.T @ basis + lean, basis.T @ motion[members])
+        members = near & (np.linalg.norm(homogeneous @ affine - motion, axis=-1) < settings.agree_distance)
+        if members.sum() < settings.least_matches:
             break
     return members

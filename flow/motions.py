@@ -27,37 +27,37 @@ class MotionSettings:
 
     rounds: int = 3  # of finding and assigning: assigned flow shows the motions better, and leads them on
     # finding
-    most: int = 8  # motions
-    tries: int = 2  # at finding them
-    least: int = 40  # pixels that follow a motion
+    most_motions: int = 8  # that are found
+    tries: int = 2  # at finding some in what those before leave unexplained
+    least_followers: int = 40  # pixels that follow a motion
     guesses: int = 150  # fits to a random pixel and some around it
-    neighbours: int = 12  # that are drawn around it
+    neighbours: int = 12  # of those around it
     radii: tuple = (1 / 32, 1 / 16, 1 / 8)  # of the long side: how far around
-    alike: float = 2.0  # pixels by which the flow of those that are fitted may differ from its own
-    tested: int = 1500  # pixels that guesses are tested on
-    inlier: float = 0.75  # pixels from a motion: flow that it explains
-    taken: float = 1.1  # pixels from a motion: flow that no other motion need explain
+    alike_distance: float = 2.0  # pixels by which the flow of those that are fitted may differ from its own
+    tested_pixels: int = 1500  # pixels that guesses are tested on
+    inlier_distance: float = 0.75  # pixels from a motion: flow that it explains
+    taken_distance: float = 1.1  # pixels from a motion: flow that no other motion need explain
     # registration
-    registered: int = 3000  # pixels at most
-    steps: int = 4  # of Gauss-Newton
-    robust: float = 10.0  # levels: an error of which counts half
+    registered_pixels: int = 3000  # of a motion's followers, at most, drawn at random
+    gauss_newton_steps: int = 4  # of a registration
+    robust_error: float = 10.0  # levels: an error that large has half the weight
     damping: float = 0.02  # squared levels per pixel
     # motions of matched points
-    around: int = 4  # pixels around a point on which its motion is registered and tested
-    better: float = 0.9  # of the own flow's error there: the largest that is believed
+    match_radius: int = 4  # pixels around a point on which its motion is registered and tested
+    match_improvement: float = 0.9  # of the own flow's error there: a motion whose error is larger is chance
     # costs of assignment
-    own: float = 3.0  # levels that the own flow costs
-    away: float = 0.5  # levels that a pixel's distance from the own flow costs ...
-    away_most: float = 4.0  # ... up to so many pixels
-    follows: float = 2.0  # pixels: flow so near to a motion follows it
-    far: float = 6.0  # levels that a pixel's distance from what follows a motion costs, if motions explain nothing ...
-    far_most: float = 15.0  # ... up to so many pixels
+    own_cost: float = 3.0  # levels that the own flow costs
+    away_cost: float = 0.5  # levels that a pixel's distance from the own flow costs ...
+    away_limit: float = 4.0  # ... up to so many pixels
+    follow_distance: float = 2.0  # pixels: flow so near to a motion follows it
+    far_cost: float = 6.0  # levels that a pixel's distance from a motion's followers costs, if nothing is explained ...
+    far_limit: float = 15.0  # ... up to so many pixels
     certainty: float = 0.4  # cost of an error of the usual size, against what neighbours say
     least_noise: float = 1.0  # levels: the usual size of an error is this at least
     # what neighbours say
     coupling: float = 1.0  # cost that a neighbour that is alike adds to other labels
-    contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
-    sweeps: int = 5  # of the mean field
+    colour_contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
+    mean_field_sweeps: int = 5  # over all pixels
     cells: int = 320  # on the long side, about, at most: in larger frames neighbours are cells of several pixels
 
 
@@ -72,7 +72,7 @@ def assign_motions(flow, pair, groups=(), settings=MotionSettings()):
     """
     motions = Motions(pair.first.smooth, pair.second_smooth, settings)
     cell = max(1, round(max(motions.size) / settings.cells))
-    alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.contrast)
+    alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.colour_contrast)
     own_error, assigned = pair.colour_error(flow), flow
     matched, matched_errors = motions_of_groups(motions, groups, pair, own_error, settings)
     for _ in range(settings.rounds):
@@ -104,18 +104,18 @@ class Motions:
 
     def find(self, flow):
         """The motions that explain most of a flow (H, W, 2), registered on the frames."""
-        least, flow, found = self.settings.least, flow.reshape(-1, 2), []
+        least, flow, found = self.settings.least_followers, flow.reshape(-1, 2), []
         left = np.ones(len(flow), bool)
         for _ in range(self.settings.tries):
             if left.sum() < least:
                 break
-            for motion in self.guess(flow, np.flatnonzero(left), self.settings.most - len(found)):
-                followers = self.followers(motion, flow, left, self.settings.inlier)
+            for motion in self.guess(flow, np.flatnonzero(left), self.settings.most_motions - len(found)):
+                followers = self.followers(motion, flow, left, self.settings.inlier_distance)
                 if len(followers) >= least:
                     motion = fit(self.basis[followers], flow[followers])
-                    followers = self.followers(motion, flow, left, self.settings.inlier)
+                    followers = self.followers(motion, flow, left, self.settings.inlier_distance)
                 if len(followers) >= least:
-                    left[self.followers(motion, flow, left, self.settings.taken)] = False
+                    left[self.followers(motion, flow, left, self.settings.taken_distance)] = False
                     found.append(self.register(motion, followers))
         return found
 
@@ -127,11 +127,12 @@ class Motions:
         """At most `count` motions, fitted around random ones of `pixels`, that together explain most of them."""
         seeds = self.rng.choice(pixels, self.settings.guesses)
         around = self.around(seeds)
-        used = squared_norm(flow[around] - flow[seeds][:, None]) < self.settings.alike**2
-        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])[used.sum(1) >= 4]
-        tested = self.rng.choice(pixels, min(len(pixels), self.settings.tested), replace=False)
+        used = squared_norm(flow[around] - flow[seeds][:, None]) < self.settings.alike_distance**2
+        motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])
+        motions = motions[used.sum(1) >= 4]  # three determine one
+        tested = self.rng.choice(pixels, min(len(pixels), self.settings.tested_pixels), replace=False)
         missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
-        return [motions[k] for k in covering((missed < self.settings.inlier**2).astype(np.float32), count)]
+        return [motions[k] for k in covering((missed < self.settings.inlier_distance**2).astype(np.float32), count)]
 
     def around(self, seeds):
         """Random pixels (n, neighbours) around the seeds (n,), each at one of the radii."""
@@ -145,20 +146,20 @@ class Motions:
     def register(self, motion, pixels):
         """A motion made exact by Gauss-Newton steps on the luminance of the pixels that follow it."""
         settings = self.settings
-        if len(pixels) > settings.registered:
-            pixels = self.rng.choice(pixels, settings.registered, replace=False)
+        if len(pixels) > settings.registered_pixels:
+            pixels = self.rng.choice(pixels, settings.registered_pixels, replace=False)
         y, x = np.divmod(pixels, self.size[1])
         basis, wanted, start = self.basis[pixels], self.first[y, x], np.stack([x, y], axis=-1)
         lowest, best = np.inf, motion
-        for step in range(settings.steps + 1):
+        for step in range(settings.gauss_newton_steps + 1):
             arrived = (start + basis @ motion).astype(np.float32)[None]
             seen, dx, dy = (sample(image, arrived)[0] for image in (self.second, *self.slopes))
             error = seen - wanted
-            weight = 1 / (1 + np.square(error / settings.robust))
+            weight = 1 / (1 + np.square(error / settings.robust_error))
             cost = -np.log(weight).mean()
             if cost < lowest:
                 lowest, best = cost, motion
-            if step < settings.steps:
+            if step < settings.gauss_newton_steps:
                 slope = np.concatenate([basis * dx[:, None], basis * dy[:, None]], axis=1)
                 motion = motion - gauss_newton_step(slope, error, weight, settings.damping * len(pixels))
         return best
@@ -183,7 +184,7 @@ def covering(explains, count):
 def fit(basis, flow):
     """Least squares: basis (..., n, 3), flow (..., n, 2) -> motions (..., 3, 2); linear parts lean to zero."""
     transposed = np.swapaxes(basis, -1, -2)
-    lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))
+    lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))  # so that few pixels, or pixels in a row, have a solution too
     return np.linalg.solve(transposed @ basis + lean, transposed @ flow)
 
 
@@ -195,10 +196,10 @@ def motions_of_groups(motions, groups, pair, own_error, settings):
     """
     candidates, errors = {}, {}
     for k, (position, motion) in enumerate(groups):
-        points, around = near_points(position, motions.size, settings.around)
+        points, around = near_points(position, motions.size, settings.match_radius)
         flow = motions.flow(motions.register(fit(motions.basis[points], motion), np.flatnonzero(around)))
         error = pair.colour_error(flow)
-        if error[around].mean() < settings.better * own_error[around].mean():
+        if error[around].mean() < settings.match_improvement * own_error[around].mean():
             candidates[f"matches {k}"], errors[f"matches {k}"] = flow, error
     return candidates, errors
 
@@ -223,13 +224,13 @@ def costs_of_motions(candidates, errors, found, before, settings):
     """
     own = candidates["own"]
     away = {name: np.sqrt(squared_norm(flow - own)) for name, flow in candidates.items()}
-    costs = {name: errors[name] + settings.away * away[name].clip(max=settings.away_most) for name in candidates}
-    costs["own"] += settings.own
-    unexplained = np.mean(np.all([away[name] > settings.inlier for name in found], axis=0))  # 1 where none is found
+    costs = {name: errors[name] + settings.away_cost * away[name].clip(max=settings.away_limit) for name in candidates}
+    costs["own"] += settings.own_cost
+    unexplained = np.mean(np.all([away[name] > settings.inlier_distance for name in found], axis=0))
     for name in found:
         nearest = np.minimum(away[name], np.sqrt(squared_norm(candidates[name] - before)))
-        distance = distance_to(nearest <= settings.follows)
-        costs[name] += settings.far * unexplained * distance.clip(max=settings.far_most)
+        distance = distance_to(nearest <= settings.follow_distance)
+        costs[name] += settings.far_cost * unexplained * distance.clip(max=settings.far_limit)
     noise = max(np.median(np.min(list(errors.values()), axis=0)), settings.least_noise)
     return {name: cost * (settings.certainty / noise) for name, cost in costs.items()}
 
@@ -250,7 +251,7 @@ def mean_field(costs, alike, settings=MotionSettings()):
     """
     own = -np.float32(costs)
     shares = softmax(own)
-    for _ in range(settings.sweeps):
+    for _ in range(settings.mean_field_sweeps):
         energy = own.copy()
         for weight, (here, there) in zip(alike, windows(*costs.shape[1:])):
             energy[(..., *here)] += settings.coupling * weight * shares[(..., *there)]
@@ -258,7 +259,7 @@ def mean_field(costs, alike, settings=MotionSettings()):
     return shares
 
 
-def likeness(guide, contrast=MotionSettings.contrast):
+def likeness(guide, contrast=MotionSettings.colour_contrast):
     """How alike each pixel of guide (H, W, C) is to its neighbours in colour, in (0, 1]: a list of arrays."""
     guide = np.moveaxis(guide.astype(np.float32), -1, 0)
     return [np.exp(-sum(np.abs(c[here] - c[there]) for c in guide) / (contrast * len(guide)))

@@ -18,10 +18,10 @@ from flow.images import at_exposure, enlarge, enlarge_flow, exposure, luminance,
 class ErrorSettings:
     """How frames are compared along a flow. Lengths are in pixels, not in shares: what windows blur is pixel noise."""
 
-    largest: int = 30  # levels: larger differences count as this
+    largest_error: int = 30  # levels: larger differences count as this
     luminance_window: int = 9  # pixels of the enlarged images that a difference of luminance is averaged over
     colour_window: int = 3  # pixels of the frame that a difference of colour is averaged over
-    blur: float = 0.7  # pixels, standard deviation: of the luminance that motions are registered on
+    smooth_blur: float = 0.7  # pixels, standard deviation: of the luminance that motions are registered on
 
 
 class Frame(NamedTuple):
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 def make_frame(pixels, factor, settings=ErrorSettings()):
     """Frame of pixels uint8 (H, W, 3)."""
     grey = luminance(pixels)
-    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), settings.blur)
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), settings.smooth_blur)
     return Frame(pixels, enlarge(grey, factor), enlarge(np.ascontiguousarray(pixels), factor), smooth)
 
 
@@ -72,13 +72,13 @@ class FramePair:
         seen = sample_along(enlarge_flow(flow, self.factor), self.second.luminance.astype(np.float32))
         error = np.abs(self.gain * seen + self.offset - self.first.luminance.astype(np.float32))
         window = (self.settings.luminance_window,) * 2
-        return shrink(cv2.blur(np.minimum(error, self.settings.largest), window), self.size)
+        return shrink(cv2.blur(np.minimum(error, self.settings.largest_error), window), self.size)
 
     def colour_error(self, flow):
         """float32 (H, W): the channels' largest difference where the flow leads, averaged over a small window."""
         seen = sample_along(enlarge_flow(flow, self.factor), self.second_colours)
         red, green, blue = cv2.split(cv2.absdiff(seen, self.first.colours))
-        largest = np.minimum(cv2.max(cv2.max(red, green), blue), self.settings.largest).astype(np.float32)
+        largest = np.minimum(cv2.max(cv2.max(red, green), blue), self.settings.largest_error).astype(np.float32)
         return cv2.blur(shrink(largest, self.size), (self.settings.colour_window,) * 2)
 
 

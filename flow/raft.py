@@ -28,7 +28,7 @@ class RaftSettings:
 
     enlarge_below: int = 320  # pixels on the long side
     enlarged: int = 384  # pixels on the long side, about, that they are enlarged to
-    most: int = 4  # times at most
+    most_times: int = 4  # times at most
 
 
 class RaftFlow:
@@ -144,7 +144,7 @@ def enlargement(height, width, settings=RaftSettings()):
     """The factor by which frames are enlarged for RAFT: a multiple of a half."""
     if max(height, width) >= settings.enlarge_below:
         return 1
-    return min(round(2 * settings.enlarged / max(height, width)) / 2, settings.most)
+    return min(round(2 * settings.enlarged / max(height, width)) / 2, settings.most_times)
 
 
 def half_precision(device):

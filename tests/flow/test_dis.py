@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import util
-from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fill, fuse_refined
+from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fuse_refined
+from flow.fill import fill
 from flow.images import enlarge_flow, exposure, shrink_flow
 from flow.motions import MotionSettings
 from preprocess.report import changes
@@ -140,11 +141,11 @@ def test_rims_get_the_flow_of_their_own_surface():
 
 
 def test_the_description_changes_with_any_setting_and_with_the_code(monkeypatch):
-    settings = replace(DisSettings(), motions=replace(MotionSettings(), own=3.5))
+    settings = replace(DisSettings(), motions=replace(MotionSettings(), own_cost=3.5))
     described = [DisFlow().description, DisFlow(settings=settings).description]
     monkeypatch.setattr(util.inspect, "getsource", lambda module: module.__name__)
     described.append(DisFlow().description)
-    assert changes(described[0], described[1]) == "settings: motions: own was 3.0, now 3.5"
+    assert changes(described[0], described[1]) == "settings: motions: own_cost was 3.0, now 3.5"
     assert changes(described[0], described[2]).startswith("code was ")
 
 

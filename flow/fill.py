@@ -1,0 +1,56 @@
+"""Motion of what is hidden: that of what is seen around it of the same surface.
+
+Conventions: flow and motion float32 (H, W, 2), (x, y) in pixels. Works on a coarse grid of h x w cells.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flow.images import resize
+
+
+@dataclass(frozen=True)
+class FillSettings:
+    """How far motion spreads."""
+
+    cells: int = 96  # on the long side
+    steps: int = 30  # its reach, in cells
+    edge_difference: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
+
+
+def fill(motion, flow, sure, settings=FillSettings()):
+    """Motion (H, W, 2), replaced where it is not sure (H, W) by that of sure pixels around, of the same surface.
+
+    Of the same surface are pixels whose flow so far is alike. What no sure pixel reaches keeps its motion.
+    """
+    if sure.all():
+        return motion
+    cell = max(1, round(max(sure.shape) / settings.cells))
+    coarse = np.s_[::cell, ::cell]
+    value, mass = spread(motion[coarse], flow[coarse], sure[coarse], settings)
+    filled = resize(value / np.maximum(mass, 1e-12)[..., None], sure.shape)
+    reached = resize(mass[..., None], sure.shape)[..., 0] > 1e-3  # less is rounding
+    return np.where((sure | ~reached)[..., None], motion, filled).astype(np.float32)
+
+
+def spread(motion, flow, sure, settings):
+    """Motion of sure cells, spread step by step -> the same times its mass (h, w, 2), and its mass (h, w).
+
+    Mass is 1 where cells are sure, and falls with every edge of a surface on the way.
+    """
+    steps = (np.square(np.diff(flow, axis=axis)).sum(-1) for axis in (1, 0))
+    across, down = (np.exp(-step / (2 * settings.edge_difference**2)) for step in steps)
+    fixed, mass = np.where(sure[..., None], motion, 0), sure.astype(np.float32)
+    value = fixed
+    for _ in range(settings.steps):
+        total, share, strongest = value.copy(), mass.copy(), mass.copy()
+        for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
+            for to, source in ((ahead, behind), (behind, ahead)):
+                total[to] += alike[..., None] * value[source]
+                share[to] += alike * mass[source]
+                np.maximum(strongest[to], alike * mass[source], out=strongest[to])
+        mass = np.where(sure, 1, strongest).astype(np.float32)
+        mean = total / np.maximum(share, 1e-12)[..., None]  # 1e-12: nothing has come yet
+        value = np.where(sure[..., None], fixed, mean * mass[..., None]).astype(np.float32)
+    return value, mass
