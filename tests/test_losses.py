@@ -2,10 +2,12 @@
 
 from math import log
 
+import numpy as np
 import pytest
 import torch
 
 import losses
+from losses import total_variation
 
 
 def test_flow_drops_the_largest_residual_and_keeps_the_weights():
@@ -99,3 +101,11 @@ def test_unit_sphere():
 def test_total_is_the_weighted_sum():
     terms = {"a": torch.tensor(2.0), "b": torch.tensor(3.0), "logged_only": torch.tensor(1e9)}
     assert losses.total(terms, {"a": 0.5, "b": 2.0}).item() == pytest.approx(7.0)
+
+
+def test_total_variation_by_a_loop():
+    torch.manual_seed(0)
+    depth, across, down = torch.rand(2, 3, 4), torch.rand(2, 3, 3), torch.rand(2, 2, 4)
+    a = [abs(depth[n, y, x + 1] - depth[n, y, x]) * across[n, y, x] for n, y, x in np.ndindex(2, 3, 3)]
+    b = [abs(depth[n, y + 1, x] - depth[n, y, x]) * down[n, y, x] for n, y, x in np.ndindex(2, 2, 4)]
+    assert total_variation(depth, (across, down)).item() == pytest.approx(float(sum(a) / len(a) + sum(b) / len(b)))
