@@ -1,6 +1,7 @@
 """What the sampler of surfaces draws, against loops and by hand."""
 
 import numpy as np
+import pytest
 import torch
 
 from loaders.correspondences import CorrespondencePool
@@ -40,6 +41,7 @@ def test_the_nearest_pixel():
     assert nearest_index(pixels, H, W).tolist() == [[1 * W + 2, 2 * W + 1, 5 * W + 6, 5 * W, 1 * W + 6]]
 
 
+@pytest.mark.slow
 def test_batches_say_what_the_flow_says(flow_scene, surface_sampler):
     pool = surface_sampler.pool
     batch = surface_sampler.sample(30, 40, 11)

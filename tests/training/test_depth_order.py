@@ -89,6 +89,7 @@ def test_depth_order_follows_what_is_hidden_and_joins_what_is_seen_twice(known_e
     assert torch.allclose(depth[2][~touched], depth[0][~touched], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_order_of_surfaces_is_found_before_training(flow_scene, surface_sampler):
     depth = initial_depth(surface_sampler, 2, 0.2, edge_weights(surface_sampler.pool, 2))
     assert depth.min() >= 0 and depth.max() <= 2

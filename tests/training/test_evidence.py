@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from loaders.correspondences import CorrespondencePool
@@ -26,6 +27,7 @@ def test_evidence_by_hand():
     assert not any(part.any() for part in evidence(sampler.pool, batch, landing))
 
 
+@pytest.mark.slow
 def test_evidence_at_the_true_landing_place_is_the_true_visibility(flow_scene, surface_sampler):
     """With exact flow, a point is found hidden only where the scene hides it, and visible only where it is."""
     batch = surface_sampler.sample(60, 100, 6)

@@ -13,6 +13,8 @@ from training.volume import loss_weights
 def test_schedules_at_both_ends():
     _, config = train.parse(["--data_dir", "d", "--out_dir", "o", "--config", str(ROOT / "configs/paper.txt")])
     assert ramp(-0.1, 0, 0.5, 4.0) == 0 and ramp(0.25, 0, 0.5, 4.0) == 2 and ramp(1, 0, 0.5, 4.0) == 4
+    assert [ramp(progress, 0.3, 0, 4.0) for progress in (0.29, 0.3, 0.9)] == [0, 4, 4]  # a jump
+    assert ramp(0.5, 0, 1, 4.0) == 2
     assert interval(0, 20, 0.02, 79) == 20 and interval(0.019, 20, 0.02, 79) == 20
     assert interval(0.02, 20, 0.02, 79) == 21 and interval(1, 20, 0.02, 59) == 59 and interval(0, 0, 0.02, 79) == 79
     assert [periods(step / 10, 0.2) for step in range(11)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
