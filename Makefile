@@ -6,7 +6,7 @@ VIDEO ?=
 # On a machine that also does other work, threads that wait actively for one another slow small steps down by far.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint mutants clean
 EXTRAS := requirements-scenes3d.txt requirements-dino.txt
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
@@ -27,5 +27,12 @@ test: $(VENV)/installed-extras
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 
+# Bugs of one token planted in the numeric modules, one after the other: which of them do the tests catch? Takes hours;
+# MODULES='losses training.schedules' tests only those. See docs/mutants.md.
+mutants: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/mutmut run --max-children 1 $(addsuffix .*,$(MODULES))
+	$(BIN)/python -m benchmarks.mutants
+
 clean:
-	rm -rf demo .pytest_cache .ruff_cache
+	rm -rf mutants demo .pytest_cache .ruff_cache

@@ -1,11 +1,11 @@
-"""Who may import whom (see README, 'The code'): the arrows point one way."""
+"""The code's structure: who may import whom (see README, 'The code'), and how long files and functions may be."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.paths import ROOT
+
 OURS = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
 MAY_IMPORT = {  # of ours, besides itself; the commands may import everything
     "util": set(), "losses": set(), "configs": {"util"},
@@ -19,6 +19,13 @@ MAY_IMPORT = {  # of ours, besides itself; the commands may import everything
     "evaluation": {"checkpoints", "loaders", "networks", "tracking", "util"},
 }
 COMMANDS = {"train", "track", "viz", "evaluate", "benchmarks", "tests"}
+MOST_LINES, MOST_LINES_OF_A_TEST, MOST_LINES_OF_A_FUNCTION = 400, 500, 60  # of a function: its body, no docstring
+LONGER = {  # files that may be, and why
+    "benchmarks/scenes.py": "generates scenes: a list of what they show",
+    "benchmarks/scenes3d.py": "generates scenes: a list of what they show",
+    "networks/raft.py": "one network, with its building blocks in the order of the published code",
+    "tests/preprocess/test_preprocess.py": "still to be split by what it tests",
+}
 
 
 def imported(path):
@@ -46,3 +53,27 @@ def test_networks_see_no_files_and_losses_no_model():
 
 def test_no_package_is_left_out():
     assert OURS | {"tests"} == MAY_IMPORT.keys() | COMMANDS
+
+
+def our_files():
+    for name in sorted(OURS):
+        yield from [ROOT / f"{name}.py"] if (ROOT / f"{name}.py").exists() else sorted((ROOT / name).rglob("*.py"))
+
+
+def test_files_are_short():
+    too_long = set()
+    for path in our_files():
+        name = path.relative_to(ROOT).as_posix()
+        most = MOST_LINES_OF_A_TEST if name.startswith("tests/") else MOST_LINES
+        if len(path.read_text(encoding="utf-8").splitlines()) > most:
+            too_long.add(name)
+    assert too_long == LONGER.keys()  # an exception that is none any more is to go, too
+
+
+def test_functions_are_short():
+    for path in our_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                body = node.body[ast.get_docstring(node) is not None :]
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                assert lines <= MOST_LINES_OF_A_FUNCTION, f"{path.relative_to(ROOT)}: {node.name} has {lines} lines"

@@ -1,3 +1,5 @@
+"""track.py on a run whose answers are known, on a real one, and on flow alone."""
+
 import csv
 from types import SimpleNamespace
 
@@ -16,9 +18,8 @@ from networks.rendering import NEAR
 from preprocess import build
 from tests.helpers import analytic_run
 from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
-from tracking import sources
-from tracking.sources import FlowSource, RunSource, track_queries
-from tracking.tracks_file import Tracks, read_tracks, write_tracks
+from tracking.sources import RunSource, track_queries
+from tracking.tracks_file import read_tracks
 from util import UserError
 
 SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)
@@ -237,23 +238,6 @@ def test_a_data_directory_alone_gives_tracks_and_flow(scene_data, tmp_path, caps
     assert (seen == visible).mean() > 0.9
 
 
-def test_dense_flow_alone_is_that_of_each_pixel(monkeypatch):
-    """Tracks that say where they started and which frame they are asked for; in pieces of 7 pixels."""
-
-    def flow_tracks(data, frames, pixels, progress=None, window=None):
-        assert (frames == 2).all() and list(window) == [1, 2]
-        x, y, t = pixels[:, :1], pixels[:, 1:], np.array([window])
-        return np.stack([x + 10 * x + y + 100 * t, y - x + t], -1), x + 10 * y + 100 * t
-
-    monkeypatch.setattr("tracking.refinement.flow_tracks", flow_tracks)
-    monkeypatch.setattr(sources, "DENSE_CHUNK", 7)
-    data = SimpleNamespace(num_frames=3, height=4, width=6, fps=1, original_height=4, original_width=6, path="d")
-    flow, score = FlowSource(data).flow(2, 1)
-    for y, x in np.ndindex(4, 6):
-        assert flow[y, x].tolist() == [10 * x + y + 100, 1 - x] and score[y, x] == x + 10 * y + 100
-    assert flow.shape == (4, 6, 2) and score.shape == (4, 6)
-
-
 def test_a_surface_models_tracks_are_joined_with_flow(scene_data, monkeypatch):
     """A model that takes everything to be at rest and seen: flow moves its tracks, unless it is told not to."""
     scene, data = scene_data
@@ -302,19 +286,6 @@ def test_a_foreign_or_damaged_tracks_file_is_named(run, tmp_path):
                        "gone": "no such file"}.items():
         with pytest.raises(UserError, match=says):
             read_tracks(tmp_path / f"{name}.npz")
-
-
-def test_tracks_survive_the_file(tmp_path):
-    random = np.random.default_rng(0)
-    tracks = Tracks(random.random((6, 3)), random.random((6, 4, 2)), random.random((6, 4)) > 0.5,
-                    random.random((6, 4)), random.random((6, 4)), (3, 5), (30, 50), 29.97)
-    write_tracks(tmp_path / "t.npz", tracks)
-    back = read_tracks(tmp_path / "t.npz")
-    for name in Tracks.__dataclass_fields__:
-        assert np.allclose(getattr(back, name), getattr(tracks, name)), name
-
-
-# With a real model: random weights, perturbed so that it moves points
 
 
 @pytest.fixture(scope="module")

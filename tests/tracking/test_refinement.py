@@ -39,6 +39,7 @@ def truth(scene, pixels):
     return tracks.astype(np.float32), np.stack([visible[y, x] for _, visible in flows], axis=1)
 
 
+@pytest.mark.slow
 def test_true_flow_corrects_a_model_that_is_off(scene, data):
     pixels = np.stack(np.meshgrid(np.arange(6, WIDTH - 6, 2), np.arange(6, HEIGHT - 6, 2)), -1).reshape(-1, 2)
     expected, visible = truth(scene, pixels)
@@ -117,6 +118,7 @@ def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
     np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_model_stands_where_no_flow_arrives_and_is_believed_where_it_agrees(scene, data):
     """A model of true tracks and visibility, but far off for some points; against flow with no model."""
     pixels = np.stack(np.meshgrid(np.arange(6, WIDTH - 6, 2), np.arange(6, HEIGHT - 6, 2)), -1).reshape(-1, 2)
@@ -208,6 +210,7 @@ def test_surely_hidden_points_keep_the_models_track(monkeypatch):
     assert (scores[0, [0, 1, 3, 4]] < 0.5).all()
 
 
+@pytest.mark.slow
 def test_joined_tracks_are_smoothed(scene, data, monkeypatch):
     monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen: np.full_like(tracks, 7))
     model = np.zeros((1, FRAMES, 2), np.float32)

@@ -1,54 +1,13 @@
 """What the sampler draws, against brute force and closed forms, on a hand-made pool of correspondences."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from loaders.correspondences import CorrespondencePool, Sampler, blur, draw, pair_weight
-from loaders.data_dir import pack_mask
-from loaders.surface_sampler import SurfaceSampler, nearest_index
+from loaders.surface_sampler import SurfaceSampler
+from tests.helpers.hand_made_data import H, HandMadeData, N, W
 from training.evidence import evidence
-
-N, H, W = 5, 6, 7
-
-
-class HandMadeData:
-    """All pairs of N frames; the flow i -> j moves every pixel by (j - i, 0); masks at random."""
-
-    def __init__(self, valid_share=0.5, seed=0):
-        rng = np.random.default_rng(seed)
-        self.num_frames, self.height, self.width, self.flow_step = N, H, W, 1 / 32
-        self.cycle = rng.random((N, N, H, W)) < valid_share
-        self.occluded = (rng.random((N, N, H, W)) < valid_share / 2) & ~self.cycle
-        self.video = rng.integers(0, 256, (N, H, W, 3), dtype=np.uint8)
-
-    def partners(self, i):
-        return [j for j in range(N) if j != i]
-
-    def rows(self, i):
-        return {j: row for row, j in enumerate(self.partners(i))}
-
-    def flow_fixed(self, i):
-        flow = np.zeros((N - 1, H, W, 2), np.int16)
-        flow[..., 0] = (np.array(self.partners(i)) - i)[:, None, None] * 32
-        return flow
-
-    def valid_bits(self, i):
-        return np.stack([pack_mask(np.stack([self.cycle[i, j], self.occluded[i, j]])) for j in self.partners(i)])
-
-    def frames(self):
-        return self.video
-
-    def count_map(self, i):
-        return (self.cycle | self.occluded)[i][self.partners(i)].sum(0).astype(np.uint16)
-
-    @property
-    def pair_counts(self):
-        counts = (self.cycle | self.occluded).sum((2, 3)).astype(np.int64)
-        counts[np.arange(N), np.arange(N)] = 0
-        return counts
 
 
 def make_sampler(data=None, **options):
@@ -99,52 +58,6 @@ def test_swapped_pairs_are_as_consistent_as_others():
         x, y = batch.pixels_1[pair, point].long().tolist()
         expected = data.video[i[pair], y, x] / 255 if 0 <= x < W else np.zeros(3)
         assert np.allclose(batch.rgb_1[pair, point].numpy(), expected, atol=1e-6)
-
-
-def test_content_of_a_surface_batch():
-    data = HandMadeData()
-    sampler = SurfaceSampler(CorrespondencePool(data, torch.device("cpu")), online=True)
-    batch = sampler.sample(64, 20, N)
-    assert batch.pixels_1[..., 0].max() == W - 1 and batch.pixels_1[..., 1].max() == H - 1
-    assert torch.equal(batch.source_frames, batch.frames_1)
-    for pair, point in np.ndindex(64, 20):
-        i, j = int(batch.frames_1[pair]), int(batch.frames_2[pair])
-        x, y = batch.pixels_1[pair, point].long().tolist()
-        assert batch.pixels_2[pair, point].tolist() == [x + j - i, y]
-        assert np.allclose(batch.rgb_1[pair, point].numpy(), data.video[i, y, x] / 255, atol=1e-6)
-        assert batch.source_cells[pair, point] == y // 2 * 4 + x // 2  # cells of 2 pixels, 4 of them a row
-        assert sampler.pool.sources[batch.backward[pair]] == j and sampler.pool.targets[batch.backward[pair]] == i
-
-
-def test_evidence_by_hand():
-    """A point that starts at (1, 2) in frame 1 and lands in frame 3, whose flow leads back by (-2, 0)."""
-    data = HandMadeData(valid_share=1.0)
-    data.cycle[3, 1, 5, 6] = False  # at x = 6, y = 5
-    sampler = SurfaceSampler(CorrespondencePool(data, torch.device("cpu")))
-    # exactly there; 1.4, 1.6, 2.9, 3.2 and 3.2 pixels off; where nothing is reliable; outside
-    landing = torch.tensor([[[3.0, 2], [4.4, 2], [4.6, 2], [5.9, 2], [6.2, 2], [3, 5.2], [6, 5], [8, 2]]])
-    batch = SimpleNamespace(backward=torch.from_numpy(sampler.pool.number(np.array([3]), np.array([1]))),
-                            pixels_1=torch.tensor([[[1.0, 2.0]]]).expand(1, 8, 2))
-    hidden, visible = evidence(sampler.pool, batch, landing)
-    assert hidden[0].nonzero()[:, 0].tolist() == [4, 5] and visible[0].nonzero()[:, 0].tolist() == [0, 1]
-    batch.backward = torch.tensor([-1])  # of a pair that is not stored nothing is known
-    assert not any(part.any() for part in evidence(sampler.pool, batch, landing))
-
-
-def test_surface_pixels_are_half_from_where_the_error_is():
-    sampler = SurfaceSampler(CorrespondencePool(HandMadeData(), torch.device("cpu")), online=True)
-    sampler.error_maps = torch.zeros(N, 3 * 4)  # cells of 2 pixels, the last ones of a row are 1 pixel wide
-    sampler.error_maps[1, 2 * 4 + 1] = sampler.error_maps[4, 1 * 4 + 3] = 5.0
-    index = sampler._draw_pixels(torch.tensor([1, 4]), 400)
-    x, y = index % W, index // W
-    assert set(zip(x[0, :200].tolist(), y[0, :200].tolist())) == {(2, 4), (3, 4), (2, 5), (3, 5)}
-    assert set(zip(x[1, :200].tolist(), y[1, :200].tolist())) == {(6, 2), (6, 3)}
-    assert len(index[:, 200:].unique()) == H * W  # all pixels
-
-
-def test_the_nearest_pixel():
-    pixels = torch.tensor([[[2.4, 0.6], [0.6, 2.4], [6.4, 5.4], [-3.0, 9.0], [9.0, 1.0]]])
-    assert nearest_index(pixels, H, W).tolist() == [[1 * W + 2, 2 * W + 1, 5 * W + 6, 5 * W, 1 * W + 6]]
 
 
 def test_partner_distribution():
