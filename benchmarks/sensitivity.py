@@ -21,6 +21,7 @@ import train
 from benchmarks.experiments import scene_video, score_baseline, score_run
 from evaluation import report
 from flow.dis import DisFlow, DisSettings
+from loaders.data_dir import DataDir
 from preprocess import build
 from util import atomic_path, command
 
@@ -106,7 +107,9 @@ def measure(stage, videos, estimator, options):
             if stage != "tracking":  # what is made with other constants is not kept
                 work = stack.enter_context(temporary_copy(options.work, video, keep_data=stage == "training"))
             folder = work / "data" / "dis" / video.name
-            data = build(video.source, folder, flow=estimator, keep_direct=True, quiet=True)
+            if stage == "flow" or not folder.exists():
+                build(video.source, folder, flow=estimator, keep_direct=True, quiet=True)
+            data = DataDir.open(folder)
             run = trained(work, video, data, options.steps)
             rows["flow"].append(score_baseline(video, "flow", data))
             rows["both"].append(score_run(video, run, data, points_only=True))
