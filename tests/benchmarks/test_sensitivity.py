@@ -1,0 +1,48 @@
+"""Constants by name, halved and doubled."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import sensitivity
+
+
+@dataclass(frozen=True)
+class Inner:
+    share: float = 0.5
+    pixels: int = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int = 3
+    soft: bool = True  # not a number that could be halved
+    inner: Inner = Inner()
+
+
+def test_numbers_are_found_by_their_dotted_names():
+    assert sensitivity.numbers(Outer()) == {"steps": 3, "inner.share": 0.5, "inner.pixels": 1}
+
+
+def test_one_number_is_changed_and_the_others_are_not():
+    assert sensitivity.scaled(Outer(), "inner.share", 2.0) == Outer(inner=Inner(share=1.0))
+    assert sensitivity.scaled(Outer(), "steps", 0.5) == Outer(steps=2)
+    assert sensitivity.scaled(Outer(), "inner.pixels", 0.5) == Outer()  # whole numbers stay above 0
+
+
+def test_a_modules_settings_come_back():
+    module = SimpleNamespace(SETTINGS=Outer())
+    with pytest.raises(RuntimeError), sensitivity.in_module(module, "inner.share", 2.0) as estimator:
+        assert module.SETTINGS.inner.share == 1.0 and estimator == "dis"
+        raise RuntimeError
+    assert module.SETTINGS == Outer()
+
+
+def test_every_stage_has_constants_that_can_be_changed():
+    for stage in sensitivity.STAGES:
+        found = sensitivity.changes(stage)
+        assert len(found) > 5
+        for _, _, multiplied in found:
+            with multiplied(2.0):
+                pass
