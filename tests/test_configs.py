@@ -25,8 +25,11 @@ def test_bad_preset_names_key_file_and_expectation(tmp_path, line, message):
 
 
 @pytest.mark.parametrize("name", ["default.txt", "volume.txt", "paper.txt"])
-def test_presets_are_valid(name):
-    assert read_preset(ROOT / "configs" / name)
+def test_presets_hold_what_differs_from_the_defaults(name):
+    preset = read_preset(ROOT / "configs" / name)
+    assert preset
+    defaults = {option.name: option.default for option in OPTIONS}
+    assert not {key for key, value in preset.items() if defaults[key] == value}
 
 
 def test_the_published_numbers():
