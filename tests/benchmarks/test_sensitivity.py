@@ -36,7 +36,7 @@ def test_a_modules_settings_come_back():
     with pytest.raises(RuntimeError), sensitivity.in_module(module, "inner.share", 2.0) as estimator:
         assert module.SETTINGS.inner.share == 1.0 and estimator == "dis"
         raise RuntimeError
-    assert module.SETTINGS == Outer()
+    assert Outer() == module.SETTINGS
 
 
 def test_every_stage_has_constants_that_can_be_changed():
