@@ -186,15 +186,27 @@ def mean_curve(curves, points=24):
     return minutes, np.mean([np.interp(minutes, *zip(*c)) for c in curves], axis=0)
 
 
+def after_flow(minutes, values, of_flow):
+    """A curve over minutes of training -> over all minutes, from where flow alone, with these figures, has tracks."""
+    if not of_flow:
+        return minutes, values
+    ready, level = (np.mean([figures[name] for figures in of_flow]) for name in ("minutes", "AJ"))
+    return np.r_[ready, minutes + ready], np.r_[level, values]
+
+
 def plot(path, rows):
-    """AJ against training minutes: a line per method and flow, dashed levels for the baselines."""
+    """AJ against minutes, those of preprocessing included: a line per method and flow, levels for what has no model.
+
+    A model's line begins where tracks of flow alone are to be had, at their AJ.
+    """
     mean, _, _ = grouped(rows)
-    figure, axes = report.new_axes(xlabel="training (minutes)", ylabel="AJ (mean over the scenes)")
+    figure, axes = report.new_axes(xlabel="preprocessing and training (minutes)", ylabel="AJ (mean over the scenes)")
     colours = {flow: f"C{k}" for k, flow in enumerate(dict.fromkeys(row[1] for row in rows))}
     for (flow, method), figures in mean.items():
         curves = [f["curve"] for f in figures if len(f.get("curve", [])) > 1]
         if curves:
-            axes.plot(*mean_curve(curves), label=f"{method}, {flow}", color=colours[flow])
+            line = after_flow(*mean_curve(curves), mean.get((flow, "flow"), []))
+            axes.plot(*line, label=f"{method}, {flow}", color=colours[flow])
         elif method in BASELINES and not (method == "static" and flow != next(iter(colours))):
             level = np.mean([f["AJ"] for f in figures])
             style = {"flow": "-", "direct": "--", "chained": ":", "mft": (0, (5, 1)), "static": "-."}[method]

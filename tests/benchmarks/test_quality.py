@@ -90,3 +90,10 @@ def test_kinds_in_space_come_from_their_own_module(tmp_path, monkeypatch):
     assert error_maps.run_name("both cpu 4 min") == "cpu 4 min"
     with pytest.raises(UserError, match="draws a model's"):
         error_maps.run_name("flow")
+
+
+def test_curves_begin_where_flow_alone_has_its_tracks():
+    of_flow = [{"AJ": 50.0, "minutes": 2.0}, {"AJ": 60.0, "minutes": 4.0}]
+    minutes, values = quality.after_flow(np.array([1.0, 5.0]), np.array([40.0, 70.0]), of_flow)
+    assert minutes.tolist() == [3, 4, 8] and values.tolist() == [55, 40, 70]
+    assert [v.tolist() for v in quality.after_flow(np.ones(1), np.ones(1), [])] == [[1], [1]]
