@@ -17,7 +17,6 @@ from util import UserError, pixel_grid, sample_at_pixels
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
-CACHE_BYTES = 2**30
 FEATURE_THRESHOLD = 0.5  # cosine similarity above which two pixels look alike
 
 

@@ -16,9 +16,8 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
-from flow.appearance import CensusAppearance, make_appearance
+from flow.appearance import Appearance, CensusAppearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
 from flow.estimators import DisFlow, describe, make_estimator
 from flow.raft_weights import download_large, load_raft
@@ -42,7 +41,7 @@ class Plan:
 
     partners: list  # of each source frame
     rule: str  # that chose them, in words
-    appearance: Any  # descriptor, see flow.appearance
+    appearance: Appearance
     cycle_threshold: float  # pixels
     max_direct: int  # frames
     chain: bool

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from flow.appearance import CACHE_BYTES
 from loaders.data_dir import DataDir
 from util import BoundedCache
+
+FLOW_CACHE_BYTES = 2**28
 
 
 class FirstPass(DataDir):
@@ -37,7 +38,7 @@ class StoredFlow:
     def load_frames(self, frames):
         """Take the size of the frames, and open what is stored. UserError when it is not finished."""
         first = FirstPass.open(self.data.path / FirstPass.FOLDER)
-        self.pairs = BoundedCache(lambda pair: first.flow(*pair), CACHE_BYTES // 4)  # adjacent ones come again
+        self.pairs = BoundedCache(lambda pair: first.flow(*pair), FLOW_CACHE_BYTES)  # adjacent ones come again
         self.size = frames[0].shape[:2]
 
     def flow_from(self, i, partners):
