@@ -5,6 +5,7 @@ configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import torch
@@ -92,7 +93,7 @@ def record(parts, curves, step, config, good, out_dir, extra):
     rows = curves.fetch()
     problem = check_finite(rows, curves.names, step - len(rows))
     if problem:
-        checkpoints.save_state(out_dir, good, config.keep)
+        checkpoints.save_state(out_dir, good | {"best": curves.best}, config.keep)
         raise UserError(f"{problem}; the state after step {good['step']} is saved in {out_dir}. Lower the learning "
                         "rates, set grad_clip, or try another seed")
     rates = {f"learning_rate/{group['name']}": group["lr"] for group in parts.optimizer.param_groups}
@@ -113,7 +114,8 @@ def train(arguments, config):
     def snapshot():
         return parts.snapshot(step, clock.elapsed, config, data)
 
-    curves, good = Curves(out_dir, step, config), snapshot()
+    best = state.get("best", math.inf) if state else math.inf
+    curves, good = Curves(out_dir, step, config, best), snapshot()
 
     with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
         progress = clock.progress(step)
@@ -141,8 +143,8 @@ def train(arguments, config):
                 curves.images(step, model, data, clock.elapsed)
                 bar.set_postfix_str(f"flow error {curves.error:.2f} px")
             if step % config.save_every == 0 or done:
-                checkpoints.save_state(out_dir, good if good["step"] == step else snapshot(), config.keep,
-                                       is_best=curves.is_best())
+                is_best, latest = curves.is_best(), good if good["step"] == step else snapshot()
+                checkpoints.save_state(out_dir, latest | {"best": curves.best}, config.keep, is_best)
             bar.update(clock.position(step) - bar.n)
     return step, clock.elapsed, stop.received
 

@@ -119,10 +119,10 @@ class Parts(NamedTuple):
 class Curves:
     """What TensorBoard shows. Values wait on the device and are fetched once every log_every steps."""
 
-    def __init__(self, out_dir, step, config):
+    def __init__(self, out_dir, step, config, best=math.inf):
         self.writer, self.rows, self.names = SummaryWriter(str(out_dir), purge_step=step or None), [], None
         self.last, self.image_seconds, self.image_every = time.monotonic(), 0.0, config.image_every
-        self.next_image, self.error, self.best = step + config.image_every, math.inf, math.inf
+        self.next_image, self.error, self.best = step + config.image_every, math.inf, best
 
     def add(self, loss, terms, statistics):
         values = {"loss/total": loss} | {f"loss/{name}": value for name, value in terms.items()} | statistics
@@ -144,7 +144,7 @@ class Curves:
         self.writer.flush()
 
     def is_best(self):
-        """Whether the flow error is the lowest of all calls so far."""
+        """Whether the flow error is the lowest of all calls so far, those before a resume included."""
         improved, self.best = self.error < self.best, min(self.error, self.best)
         return improved
 

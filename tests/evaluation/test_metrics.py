@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.masks import boundary_f, carry_mask, region_j
+from evaluation.masks import boundary_f, carry_mask, mask_metrics, query_grid, region_j
 from evaluation.metrics import (
     group_metrics,
     hidden_metrics,
@@ -263,3 +263,17 @@ def test_mask_carried_by_perfect_tracks():
     assert min(scores) > 0.95 * scores[0] > 70  # the grid itself blurs the first mask as much
     still = carry_mask(masks[0], np.repeat(start[:, None], 6, axis=1), np.zeros((len(start), 6), bool))
     assert region_j(masks[5], still[5]) < 10
+
+
+def test_the_first_and_the_last_frame_of_masks_are_not_scored():
+    """Points at rest carry the first mask, which covers a half and a third of the next two, and none of the last."""
+    masks = np.zeros((4, 24, 36), bool)
+    masks[0, 4:16, 6:18] = masks[1, 4:16, 6:30] = masks[2, 4:16, :] = True
+    queries = query_grid((24, 36), 1)
+    tracks = np.repeat(queries[:, None, [2, 1]], 4, axis=1)
+    found = mask_metrics(masks, tracks, np.zeros((len(tracks), 4), bool))
+    assert found["J"] == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
+    edges = [boundary_f(masks[frame], masks[0]) for frame in (1, 2)]
+    assert found["F"] == pytest.approx(np.mean(edges)) and 0 < min(edges) < max(edges) < 100
+    assert found["J&F"] == pytest.approx((found["J"] + found["F"]) / 2)
+    assert math.isnan(mask_metrics(masks[:2], tracks[:, :2], np.zeros((len(tracks), 2), bool))["J"])

@@ -23,6 +23,9 @@ def test_evidence_by_hand():
                             pixels_1=torch.tensor([[[1.0, 2.0]]]).expand(1, 8, 2))
     hidden, visible = evidence(sampler.pool, batch, landing)
     assert hidden[0].nonzero()[:, 0].tolist() == [4, 5] and visible[0].nonzero()[:, 0].tolist() == [0, 1]
+    first = SimpleNamespace(backward=torch.tensor([0]), pixels_1=torch.tensor([[[3.0, 4.0]]]))  # of the pair 0 -> 1
+    assert [part.item() for part in evidence(sampler.pool, first, torch.tensor([[[2.0, 4.0]]]))] == [False, True]
+    assert [part.item() for part in evidence(sampler.pool, first, torch.tensor([[[5.0, 1.0]]]))] == [True, False]
     batch.backward = torch.tensor([-1])  # of a pair that is not stored nothing is known
     assert not any(part.any() for part in evidence(sampler.pool, batch, landing))
 
