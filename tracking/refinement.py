@@ -31,10 +31,10 @@ class TrackingSettings:
     """
 
     same_motion: float = 1.0  # px: neighbouring pixels whose flow differs by less are of one surface
-    flow_error: float = 0.25  # px: of flow that comes back to its start exactly
+    flow_error: float = 0.25  # px: of flow to the next frame that comes back to its start exactly
     lost: float = 8.0  # px: flow with this error arrives nowhere
     sure: float = 1.0  # px: flow of a smaller error tells how far off the model is, which is at least this
-    share_odds: float = 2.5  # log odds that a point is seen: of flows that all agree
+    share_odds: float = 2.8  # log odds that a point is seen: of flows that all agree
     error_odds: float = 2.0  # the same, per log of their error
     model_odds: float = 1.0  # the same, of a model that sees the point
     away_odds: float = 0.4  # the same, per log of the model's distance from flow
@@ -224,7 +224,8 @@ def arrivals(hops, sources, target, places, error):
         begin = places[:, column]
         end = hops.move(source, target, begin)
         missed = np.square(hops.move(target, source, end) - begin).sum(-1)
-        end_error = np.sqrt(np.square(error[:, column]) + SETTINGS.flow_error**2 + missed)
+        further = (1 + abs(source - target)) / 2  # what is wrong in the same way both ways is likelier far apart
+        end_error = np.sqrt(np.square(error[:, column]) + further * SETTINGS.flow_error**2 + missed)
         good = hops.trusted(source, target, begin) & inside_image(end, hops.height, hops.width, margin=0.5)
         ends.append(end)
         errors.append(np.where(good & (end_error < SETTINGS.lost), end_error, np.inf))

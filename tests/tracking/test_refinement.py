@@ -245,8 +245,9 @@ def test_a_frame_is_reached_from_both_sides():
     walk = refinement.walk_all(hops, np.array([0, 0]), pixels, range(3))
     np.testing.assert_allclose(walk.places, pixels[:, None] + np.float32([[0, 0], [3, 0], [4, 0]]), atol=1e-5)
     assert (walk.error[:, 0] == 0).all() and (walk.share[:, 0] == 1).all()
-    np.testing.assert_allclose(walk.error[:, 2], refinement.SETTINGS.flow_error, rtol=1e-5)
-    np.testing.assert_allclose(walk.error[:, 1], np.sqrt(2) * refinement.SETTINGS.flow_error, rtol=1e-5)
+    far, there = np.sqrt(1.5), np.sqrt(1.5 + 1)  # two frames straight on, and one more back
+    np.testing.assert_allclose(walk.error[:, 2], far * refinement.SETTINGS.flow_error, rtol=1e-5)
+    np.testing.assert_allclose(walk.error[:, 1], there * refinement.SETTINGS.flow_error, rtol=1e-5)
 
 
 def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
