@@ -247,7 +247,7 @@ def prepare(arguments):
         description="Write TAP-Vid's videos as OUT/<video>/frames and ground_truth.npz. Those that are there are kept.",
     )
     parser.add_argument("source", help="tapvid_davis.pkl, tapvid_rgb_stacking.pkl, a folder of Kinetics shards, or the "
-                        "Kinetics csv (with --videos)")  # fmt: skip
+                        "Kinetics csv (with --videos)")
     parser.add_argument("--out", required=True, help="folder to write to")
     parser.add_argument("--resolution", type=int, default=256, help="side in pixels, 0: as it is (default: 256)")
     parser.add_argument("--videos", metavar="DIR", help="the mp4 files that a csv is about")

@@ -105,7 +105,7 @@ def cause_rows(cases):
     rows = []
     for cause in cases[0][2]:
         counted, wrong, touched = (np.concatenate([part.ravel() for part in parts]) for parts in zip(
-            *((counted, wrong, causes[cause]) for counted, wrong, causes in cases)))  # fmt: skip
+            *((counted, wrong, causes[cause]) for counted, wrong, causes in cases)))
         inside, others = counted & touched, counted & ~touched
         rows.append((
             cause,
@@ -113,7 +113,7 @@ def cause_rows(cases):
             share((wrong & inside).sum(), inside.sum()),
             share((wrong & others).sum(), others.sum()),
             share((wrong & inside).sum(), wrong.sum()),
-        ))  # fmt: skip
+        ))
     return sorted(rows, key=lambda row: -np.nan_to_num(row[4]))
 
 
@@ -173,7 +173,7 @@ def main(arguments=None):
         raise UserError(f"{folder}: no tracks of scenes; run benchmarks.quality first, see --method")
     points, errors = (sum(int(case[k].sum()) for case in cases) for k in (0, 1))
     print(f"{options.method}, {options.flow} flow: {share(errors, points):.1f} % of {points} "
-          f"visible points in {len(cases)} scenes are more than {ERROR_ABOVE:g} px off\n")  # fmt: skip
+          f"visible points in {len(cases)} scenes are more than {ERROR_ABOVE:g} px off\n")
     header = ["cause", "% of the points", "error rate %", "of the others %", "% of the errors"]
     rows = [[cause, *(f"{value:.1f}" for value in values)] for cause, *values in cause_rows(cases)]
     print(report.markdown_table(header, rows))

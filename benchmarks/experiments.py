@@ -160,7 +160,7 @@ def train(data_dir, run_dir, method, save_every=None):
     """Train by the command line in a process of its own -> dict(minutes, memory in MiB). Continues a stopped run."""
     arguments = [sys.executable, "train.py", "--config", method.preset, "--data_dir", data_dir, "--out_dir", run_dir,
                  "--max_minutes", method.minutes, "--seed", method.seed, "--image_every", "0", "--quiet",
-                 *method.options]  # fmt: skip
+                 *method.options]
     if save_every:
         arguments += ["--save_every", save_every, "--keep", "1000"]
     if checkpoints.saved_steps(run_dir):

@@ -60,7 +60,7 @@ def clip_errors(estimator, clips):
         truth = {gap: scene.flow(0, gap) for gap in GAPS}
         errors.append([
             np.linalg.norm(found[gap - 1] - flow, axis=-1)[visible].mean() for gap, (flow, visible) in truth.items()
-        ])  # fmt: skip
+        ])
     return list(np.mean(errors, axis=0))
 
 

@@ -35,7 +35,7 @@ from util import UserError, atomic_path, command
 COLUMNS = (
     "AJ", "delta_avg", "OA", "TC", "AJ_RD", "hidden_median", "hidden_over_4", "PCK", "J", "F", "J&F",
     "minutes", "threads", "memory",
-)  # fmt: skip
+)
 DEVIATING = ("AJ", "delta_avg", "OA", "TC", "PCK", "J", "F")  # figures whose deviation over training seeds is shown
 SEED_MARK = " seed "  # between the name of a method and its seed of training; seed 0 is not named
 QUICK = {"seeds": [0], "flows": ["dis"], "minutes": [0.5], "no_real": True}
@@ -85,7 +85,7 @@ def make_methods(options):
         for preset in options.presets
         for minutes in options.minutes
         for seed in options.train_seeds
-    ]  # fmt: skip
+    ]
 
 
 def make_videos(options):
@@ -152,7 +152,7 @@ def deviation_table(rows):
     return report.markdown_table(["video", "flow", "method", "seeds", *used], [
         [*key, len(runs), *(spread([f[name] for f in runs]) if name in runs[0] else "" for name in used)]
         for key, runs in groups.items()
-    ])  # fmt: skip
+    ])
 
 
 def as_markdown(rows, options, seconds):

@@ -467,7 +467,7 @@ def make_scene(kind="demo", seed=0, num_frames=24, height=96, width=128):
     background = Layer(
         background_texture(rng, 3.0), 3.0, Similarity(), foreground=False, parallax=0.6,
         warp=random_warp(rng, 0.12, 0.9) if kind == "nonrigid" else None,
-    )  # fmt: skip
+    )
     camera = make_camera(rng, kind)
     objects = MAKERS.get(kind, plain_objects)(rng, kind, aspect)
     return Scene(f"{kind}-{seed}", [background, *objects], camera, num_frames, height, width)
@@ -598,7 +598,7 @@ def write_mp4(path, video, fps):
         writer = imageio_ffmpeg.write_frames(
             str(temporary), (width, height), fps=fps, codec="libx264", pix_fmt_out=pixel_format,
             macro_block_size=1, output_params=["-crf", "10"], ffmpeg_log_level="error",
-        )  # fmt: skip
+        )
         writer.send(None)
         for image in video:
             writer.send(np.ascontiguousarray(image))

@@ -53,7 +53,7 @@ def grid_faces(rows, columns, wrap_rows=False, wrap_columns=False):
     column = np.arange(columns - (not wrap_columns))[None]
     below, right = (row + 1) % rows, (column + 1) % columns
     a, b, c, d = (np.broadcast_to(r * columns + k, (row.size, column.size)).ravel()
-                  for r, k in ((row, column), (row, right), (below, column), (below, right)))  # fmt: skip
+                  for r, k in ((row, column), (row, right), (below, column), (below, right)))
     return np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
 
 
@@ -114,7 +114,7 @@ def vertex_normals(vertices, faces):
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     triangles = np.cross(b - a, c - a)
     belongs = sparse.csr_matrix((np.ones(faces.size), (faces.T.ravel(), np.tile(np.arange(len(faces)), 3))),
-                                shape=(len(vertices), len(faces)))  # fmt: skip
+                                shape=(len(vertices), len(faces)))
     return unit(belongs @ triangles)
 
 
@@ -395,7 +395,7 @@ class Scene3D(Scene):
         s, geometry, shape = self.progress(frame), self.geometry(frame), pixels.shape[:-1]
         directions = self.camera.rays(self.to_plane(pixels.reshape(-1, 2)), s)
         parts = [vars(geometry.hits(self.camera.position(s), directions[k : k + RAYS]))
-                 for k in range(0, max(len(directions), 1), RAYS)]  # fmt: skip
+                 for k in range(0, max(len(directions), 1), RAYS)]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return Hits(**{name: values.reshape(shape + values.shape[1:]) for name, values in joined.items()})
 
@@ -555,7 +555,7 @@ class World:
         else:
             self.ground, palette, cells = random_waves(self.rng, self.rng.uniform(0.1, 0.35), 5.0), self.earth(), 80
         self.add("ground", sheet(44, 44, cells, cells), self.ground.step, material=self.material(palette, 9.0, 1.0),
-                 foreground=False)  # fmt: skip
+                 foreground=False)
 
     def earth(self):
         return EARTH[self.rng.integers(len(EARTH))]
@@ -582,7 +582,7 @@ class World:
             place = np.array([x, y, self.height(x, y) + 0.4 * size[2]])
             stone = self.material(self.earth(), 4.0, 1.1, 0.3)
             self.add("rocks", mesh, spin((0, 0, 1), 0, self.rng.uniform(0, 3)), move(lambda s, place=place: place),
-                     material=stone, foreground=False)  # fmt: skip
+                     material=stone, foreground=False)
 
     def on_ground(self, path, lift=0.0):
         """A path carried up by the ground below it."""
@@ -610,7 +610,7 @@ class World:
         nod = hinge(np.array([0.55, 0, 1.05]), (0, 1, 0), swinging(0.25, gait, phase))
         wag = hinge(np.array([-0.7, 0, 1.0]), (0, 0, 1), swinging(0.5, 1.5 * gait, phase))
         self.add(name, limb((-0.5, 0, 0.95), (0.5, 0, 1.0), 0.24 * thick, 0.28 * thick, 14, 18), *steps,
-                 material=material)  # fmt: skip
+                 material=material)
         self.add(name, limb((0.55, 0, 1.05), (0.9, 0, 1.4), 0.14 * thick, 0.1), nod, *steps, material=material)
         head = ellipsoid((0.26, 0.14, 0.15))
         self.add(name, (head[0] + [1.02, 0, 1.42], head[1]), nod, *steps, material=material)
@@ -684,11 +684,11 @@ def cloth(world):
     rng, side = world.rng, world.rng.choice([-1, 1])
     width, height, edge = rng.uniform(2.2, 2.8), rng.uniform(1.4, 1.9), -side * rng.uniform(1.7, 2.0)
     world.add("flag", sheet(width, height, 60, 40), flutter(rng, width, 0.35),
-              upright((edge, -0.6, rng.uniform(1.6, 2.0)), side, width))  # fmt: skip
+              upright((edge, -0.6, rng.uniform(1.6, 2.0)), side, width))
     world.add_poles([(edge, -0.6)], 0.07)
     draw = travel((0, 0, 0), (0.8 * side, 0, 0), (0.3, 0, 0), 1.5)
     world.add("curtain", sheet(2.4, 2.4, 50, 50), flutter(rng, 2.4, 0.25),
-              upright((side * 1.9, 1.8, 1.7), -side, 2.4), move(draw))  # fmt: skip
+              upright((side * 1.9, 1.8, 1.7), -side, 2.4), move(draw))
     world.add_ball("ball", rng.uniform(0.5, 0.65), world.crossing(0.7, 0.6, side))
     world.add_ball("small ball", rng.uniform(0.25, 0.4), world.crossing(-1.8, 0.65, -side))
     world.add_boulders(4)
@@ -745,7 +745,7 @@ def thin(world):
     radius, path = rng.uniform(0.9, 1.1), world.crossing(-0.8, 0.5, side)
     roll, paint = -side * rng.uniform(1.5, 2.8), world.paint()
     steps = [hinge(np.zeros(3), (1, 0, 0), lambda s: math.pi / 2), spin((0, 1, 0), -roll),
-             spin((0, 0, 1), 0.5 * side, -0.25), move(world.on_ground(path, radius))]  # fmt: skip
+             spin((0, 0, 1), 0.5 * side, -0.25), move(world.on_ground(path, radius))]
     world.add("wheel", torus(radius, 0.05), *steps, material=paint)
     for angle in np.arange(5) * np.pi / 5:
         tip = radius * np.array([math.cos(angle), math.sin(angle), 0])
@@ -767,7 +767,7 @@ def flythrough(world):
             mesh = cuboid(size) if name == "boxes" else limb((0, 0, -1), (0, 0, rng.uniform(2, 4)), 0.6 * size[0])
             place = np.array([x, y, world.height(x, y) + 0.5 * size[2] * (name == "boxes")])
             world.add(name, mesh, spin((0, 0, 1), 0, rng.uniform(0, 3)), move(lambda s, place=place: place),
-                      material=material, foreground=False)  # fmt: skip
+                      material=material, foreground=False)
     world.add_ball("ball", rng.uniform(0.5, 0.7), world.crossing(1.5, 0.4))
     world.add_animal("walker", rng.uniform(1.0, 1.4), world.crossing(4.0, 0.35, -1), 3)
     world.add_boulders(5)
@@ -846,7 +846,7 @@ def make_look(rng, kind):
     if kind == "3d-weather":
         return Look(sun, 0.35, exposure=0.3, exposure_cycles=rng.uniform(1, 2), shutter=0.6, noise=3.0, jpeg=55)
     return Look(sun, rng.uniform(0.4, 0.55), shadows=kind != "3d-thin", noise=rng.uniform(1, 2),
-                jpeg=int(rng.integers(82, 93)))  # fmt: skip
+                jpeg=int(rng.integers(82, 93)))
 
 
 def make_scene3d(kind="3d-walker", seed=0, num_frames=24, height=144, width=192):

@@ -95,7 +95,7 @@ def changes(stage):
         return [(name, value, partial(in_flow, name)) for name, value in numbers(DisSettings()).items()]
     modules = map(importlib.import_module, STAGES[stage])
     return [(name, value, partial(in_module, module, name))
-            for module in modules for name, value in numbers(module.SETTINGS).items()]  # fmt: skip
+            for module in modules for name, value in numbers(module.SETTINGS).items()]
 
 
 def measure(stage, videos, estimator, options):
@@ -158,7 +158,7 @@ def stage_rows(stage, videos, options):
 def main(arguments=None):
     options = parse_arguments(arguments)
     videos = [scene_video(options.work, kind, seed, options.num_frames, options.height, options.width)
-              for seed in options.seeds for kind in options.scenes]  # fmt: skip
+              for seed in options.seeds for kind in options.scenes]
     rows = [row for stage in options.stages for row in stage_rows(stage, videos, options)]
     what = [f"{change}: {row} {name}" for change in ("halved", "doubled") for row, name in FIGURES]
     table = report.markdown_table(["stage", "constant", "value", *what], rows)

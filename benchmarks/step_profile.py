@@ -84,7 +84,7 @@ def machine_limits(device):
     matrix, source = torch.rand(side, side, device=device), torch.rand(floats, device=device)
     target = torch.empty_like(source)
     return (2 * side**3 / fastest(lambda: matrix @ matrix, device),
-            2 * source.nbytes / fastest(lambda: target.copy_(source), device))  # fmt: skip
+            2 * source.nbytes / fastest(lambda: target.copy_(source), device))
 
 
 def fastest(work, device, repeats=5):
@@ -111,7 +111,7 @@ def operator_table(step, steps):
     rows = [
         [event.key, f"{event.count / steps:.0f}", f"{getattr(event, own) / steps / 1e3:.2f}",
          f"{getattr(event, own) / total:.1%}"] for event in events[:OPERATORS]
-    ]  # fmt: skip
+    ]
     return report.markdown_table(["operator", "calls", "ms of its own", "share"], rows)
 
 
@@ -147,13 +147,13 @@ def main(argv=None):
     print(f"{name}, torch {torch.__version__}; {own.config}, {config.num_pairs * config.num_points} rays a step\n")
     print(report.markdown_table(["part of the step", "ms", "share"], [
         [part, f"{1e3 * value:.1f}", f"{value / whole:.0%}"] for part, value in [*parts.items(), ("all", whole)]
-    ]))  # fmt: skip
+    ]))
     print("\n" + report.markdown_table(["", "a step", "reached a second", "the machine's", "time at that limit"], [
         ["matrix products", f"{work / 1e9:.2f} GFLOP", f"{work / whole / 1e9:.1f} GFLOP",
          f"{peak_work / 1e9:.0f} GFLOP", f"{1e3 * work / peak_work:.1f} ms"],
         ["read and written", f"{traffic / 1e9:.3f} GB", f"{traffic / whole / 1e9:.1f} GB",
          f"{peak_traffic / 1e9:.1f} GB", f"{1e3 * traffic / peak_traffic:.1f} ms"],
-    ]))  # fmt: skip
+    ]))
     print("\n" + operators)
 
 

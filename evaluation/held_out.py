@@ -83,7 +83,7 @@ def summarise(errors, apart):
     for name, part in (("near", near), ("far", ~near)):
         if part.any():
             rows = {row: {"median_px": float(np.median(error[part])), "within_1px": float((error[part] <= 1).mean())}
-                    for row, error in errors.items()}  # fmt: skip
+                    for row, error in errors.items()}
             span = [int(apart[part].min()), int(apart[part].max())]
             figures[name] = {"frames_apart": span, "positions": int(part.sum()), "rows": rows}
     return figures
@@ -107,7 +107,7 @@ def table(figures):
     """Figures as lines of text."""
     parts = figures.values()
     lines = [" " * 8 + "".join("{:>22}".format("{}-{} frames apart".format(*part["frames_apart"])) for part in parts),
-             " " * 8 + "".join(f"{'median px':>13}{'<= 1 px':>9}" for _ in parts)]  # fmt: skip
+             " " * 8 + "".join(f"{'median px':>13}{'<= 1 px':>9}" for _ in parts)]
     for row in figures["near"]["rows"]:
         values = [part["rows"][row] for part in parts]
         lines.append(f"{row:8}" + "".join(f"{value['median_px']:13.2f}{value['within_1px']:9.1%}" for value in values))

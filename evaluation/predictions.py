@@ -47,7 +47,7 @@ def with_size(truth, predictors):
     known = next((tuple(size) for size in sizes if size is not None), None)
     if known is None:
         raise UserError(f"ground truth {truth.name}: has no video_size (H, W), and nothing that is scored knows it; "
-                        "add the array to the file, or give --data_dir")  # fmt: skip
+                        "add the array to the file, or give --data_dir")
     return replace(truth, video_size=known)
 
 

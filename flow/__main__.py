@@ -28,9 +28,9 @@ def parse_arguments(arguments=None):
     parser.add_argument("--out", required=True, metavar="FILE.flo", help="where the flow goes (Middlebury .flo)")
     parser.add_argument("--flow", default="auto", metavar="{auto,raft,dis}", help="estimator (default: %(default)s)")
     parser.add_argument("--raft_weights", metavar="FILE", help="RAFT weights, small or large, by the reference's or "
-                        "torchvision's names; --flow raft without it downloads RAFT large")  # fmt: skip
+                        "torchvision's names; --flow raft without it downloads RAFT large")
     parser.add_argument("--iters", dest="iterations", type=int, default=20, metavar="N",
-                        help="RAFT's iterations (default: %(default)s)")  # fmt: skip
+                        help="RAFT's iterations (default: %(default)s)")
     parser.add_argument("--png", action="store_true", help="also write the flow as colours, to FILE.png")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     return parser.parse_args(arguments)

@@ -37,7 +37,7 @@ def load_dino(path):
     """
     path = Path(path) if path is not None else None
     expected = ("expected a folder with config.json and model.safetensors, such as a clone of facebook/dino-vits16, "
-                "or a TorchScript file; --appearance census needs no weights")  # fmt: skip
+                "or a TorchScript file; --appearance census needs no weights")
     if path is None or not path.exists():
         raise UserError(f"--dino_weights {path}: no such file or folder; {expected}")
     try:

@@ -37,7 +37,7 @@ from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
 CODE = [f"flow.{name}" for name in (
-    "dis", "fusion", "images", "pair", "motions", "keypoints", "fill", "appearance", "walks")]  # fmt: skip
+    "dis", "fusion", "images", "pair", "motions", "keypoints", "fill", "appearance", "walks")]
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -70,7 +70,7 @@ class PlainDis:
         """finest_scale: of the pyramid, 0 the frames' own; None: the preset's."""
         self.dis, self.reason = make_dis(finest_scale, PRESETS[preset]), reason
         self.description = {"method": "dis", "mode": f"preset {preset}, each pair on its own",
-                            "finest_scale": self.dis.getFinestScale()}  # fmt: skip
+                            "finest_scale": self.dis.getFinestScale()}
 
     def load_frames(self, frames):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
@@ -103,7 +103,7 @@ class DisFlow:
     def __init__(self, reason="", adjacent_hints=lambda i, j: {}, trusted=None, settings=DisSettings()):
         self.adjacent_hints, self.trusted, self.settings, self.reason = adjacent_hints, trusted, settings, reason
         self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
-                            "settings": asdict(settings), "code": source_hash(*CODE)}  # fmt: skip
+                            "settings": asdict(settings), "code": source_hash(*CODE)}
 
     def load_frames(self, frames):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
@@ -117,7 +117,7 @@ class DisFlow:
         appearance = CensusAppearance(settings=settings.census)
         self.frames = BoundedCache(lambda i: make_frame(frames[i], self.factor, settings.errors))
         self.keypoints = BoundedCache(
-            lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))  # fmt: skip
+            lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))
         self.adjacent = BoundedCache(lambda pair: self.adjacent_flow(*pair))
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(frames[i]))
@@ -221,7 +221,7 @@ class DisFlow:
         """The best, at each pixel, of the walk's own candidates and the hints; where one is unknown, own[default]."""
         assert not own.keys() & hints.keys(), (list(own), list(hints))
         hints = {name: np.where(np.isfinite(hint).all(-1, keepdims=True), hint, own[default])
-                 for name, hint in hints.items()}  # fmt: skip
+                 for name, hint in hints.items()}
         if self.trusted in hints:
             candidates = {**hints, **own}
             priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted}

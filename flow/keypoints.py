@@ -41,7 +41,7 @@ class Group(NamedTuple):
 def find_keypoints(image, factor, settings=KeypointSettings()):
     """Keypoints of an image (uint8), which is the frame enlarged by `factor`."""
     detector = cv2.SIFT_create(settings.most_keypoints, contrastThreshold=settings.contrast_threshold,
-                               edgeThreshold=settings.edge_threshold, enable_precise_upscale=True)  # fmt: skip
+                               edgeThreshold=settings.edge_threshold, enable_precise_upscale=True)
     points, descriptors = detector.detectAndCompute(image, None)
     if not points:
         return np.zeros((0, 4 + 128), np.float32)

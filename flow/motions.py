@@ -263,14 +263,14 @@ def likeness(guide, contrast=MotionSettings.colour_contrast):
     """How alike each pixel of guide (H, W, C) is to its neighbours in colour, in (0, 1]: a list of arrays."""
     guide = np.moveaxis(guide.astype(np.float32), -1, 0)
     return [np.exp(-sum(np.abs(c[here] - c[there]) for c in guide) / (contrast * len(guide)))
-            for here, there in windows(*guide.shape[1:])]  # fmt: skip
+            for here, there in windows(*guide.shape[1:])]
 
 
 def windows(height, width):
     """For each neighbour in reach: slices of the pixels that have it, and of the neighbours."""
     for x, y in REACH:
         yield (np.s_[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)],
-               np.s_[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)])  # fmt: skip
+               np.s_[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)])
 
 
 def in_cells(values, cell):

@@ -40,7 +40,7 @@ class RaftFlow:
     def __init__(
         self, model, weights_name, weights_sha256, iterations=20, device="cpu", scale=None, half=True, reason="",
         settings=RaftSettings(),
-    ):  # fmt: skip
+    ):
         """scale: how much frames are enlarged for flow, by default as `enlargement` says.
 
         half: where it is fast, convolve in half precision (moves end-point errors by a few percent, either way).
@@ -70,7 +70,7 @@ class RaftFlow:
         self.network_size = int(self.height * self.factor), int(self.width * self.factor)
         self.padding = padding_for(*self.network_size)
         self.encoded = BoundedCache(
-            self.encode, FEATURE_CACHE_BYTES, size=lambda parts: sum(part.nbytes for part in parts))  # fmt: skip
+            self.encode, FEATURE_CACHE_BYTES, size=lambda parts: sum(part.nbytes for part in parts))
 
     @torch.no_grad()
     def flow_from(self, i, partners):

@@ -97,7 +97,7 @@ class CorrespondencePool:
         """first, end (P,): the pairs of each frame (P,) at most max_interval apart are numbered first to end - 1."""
         start, last = sources * self.num_frames, self.num_frames - 1
         return (np.searchsorted(self.keys, start + (sources - max_interval).clip(min=0)),
-                np.searchsorted(self.keys, start + (sources + max_interval).clip(max=last), side="right"))  # fmt: skip
+                np.searchsorted(self.keys, start + (sources + max_interval).clip(max=last), side="right"))
 
     # What the pairs hold
 
@@ -211,7 +211,7 @@ class Sampler:
         """Source frames (P,) -> numbers of pairs (P,), one of each frame's at most max_interval apart."""
         ranges = zip(sources.tolist(), *self.pool.numbers_near(sources, max_interval))
         return np.array([first + self.random.choice(end - first, p=self._probability(i, self.pool.targets[first:end]))
-                         for i, first, end in ranges])  # fmt: skip
+                         for i, first, end in ranges])
 
     def _probability(self, i, partners):
         """Proportional to the number of valid correspondences; the adjacent frames get 0.5 each, then all is scaled."""

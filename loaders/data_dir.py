@@ -153,7 +153,7 @@ class DataDir:
             "format": FORMAT, "version": VERSION, "video": video, "settings": {}, "finished": [],
             "flow_step": flow_step_for(video["height"], video["width"]), "chained": False, "partners": [],
             "pair_counts": [],
-        })  # fmt: skip
+        })
         data.save_manifest()
         return data
 
@@ -253,7 +253,7 @@ class DataDir:
             return np.load(self._file(folder, i), mmap_mode="r")
         except FileNotFoundError:
             hint = "direct flow is deleted after chaining; run preprocessing again with --keep_direct" if (
-                folder in DIRECT) else "run preprocessing again"  # fmt: skip
+                folder in DIRECT) else "run preprocessing again"
             raise UserError(f"{self._file(folder, i)}: missing ({hint})") from None
         except (ValueError, EOFError) as error:
             raise UserError(

@@ -42,7 +42,7 @@ def open_source(args):
         return open_flow(args.data_dir, args.occlusion_th)
     if args.run is None and (args.checkpoint is None or args.data_dir is None):
         raise UserError("which model? give --run DIR, or both --checkpoint FILE and --data_dir DIR; for tracks by flow "
-                        "alone, --data_dir DIR")  # fmt: skip
+                        "alone, --data_dir DIR")
     device = pick_device(args.device)
     run = checkpoints.load_run(args.run, checkpoint=args.checkpoint, data_dir=args.data_dir, device=device)
     return RunSource(run, args.method, args.occlusion_th, args.chunk, args.refine)

@@ -15,7 +15,7 @@ OPTIONS = [
     "-an", "-c:v", "libx264", "-preset", "medium", "-crf", str(QUALITY), "-vf", f"scale=out_color_matrix={COLOURS}",
     "-pix_fmt", "yuv420p", "-colorspace", COLOURS, "-color_primaries", COLOURS, "-color_trc", COLOURS,
     "-movflags", "+faststart",
-]  # fmt: skip
+]
 
 
 def pad_to_even(frame):

@@ -53,7 +53,7 @@ def build(
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
     overwrite=False, quiet=False,
-):  # fmt: skip
+):
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
     flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimators), whose flow is not fused with any other. The
@@ -71,9 +71,9 @@ def build(
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
         estimator = make_flow(data, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
-                              fusion=fusion, device=device, num_pairs=sum(map(len, partners)))  # fmt: skip
+                              fusion=fusion, device=device, num_pairs=sum(map(len, partners)))
         plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
-                    chain=bool(chain), keep_direct=keep_direct)  # fmt: skip
+                    chain=bool(chain), keep_direct=keep_direct)
         do_stages(data, estimator, plan, passes, device, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
@@ -98,7 +98,7 @@ def do_first_pass(data, estimator, plan, device, bar):
     """Do what is left of the first pass: filtered as by default, whatever is asked of the second, and chained."""
     bar.write("first pass:")
     plan = replace(plan, appearance=CensusAppearance(device), cycle_threshold=filtering.CYCLE_THRESHOLD,
-                   max_direct=data.num_frames, chain=True, keep_direct=False)  # fmt: skip
+                   max_direct=data.num_frames, chain=True, keep_direct=False)
     do_stages(FirstPass.of(data), estimator, plan, passes=1, device=device, bar=bar)
     bar.write("second pass:")
 
@@ -112,7 +112,7 @@ def settings_of_stages(estimator, plan):
         "chain": {"chain": plan.chain,
                   "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct"},
         "counts": {},
-    }  # fmt: skip
+    }
 
 
 def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations):

@@ -177,7 +177,7 @@ def list_images(folder):
     files = [
         file for file in Path(folder).iterdir()
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]  # fmt: skip
+    ]
     files.sort(key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)])
     for first, second in itertools.pairwise(files):
         if first.stem == second.stem:
@@ -266,7 +266,7 @@ def extract_frames(source, folder, options, progress=iter):
         "name": source.name, "source": source.path, "fingerprint": digest.hexdigest(), "num_frames": number,
         "height": size[0], "width": size[1], "original_height": original[0], "original_width": original[1],
         "fps": float(options.fps or source.fps),
-    }  # fmt: skip
+    }
 
 
 def frame_name(source, options, number):

@@ -66,7 +66,7 @@ class Walk:
         """Pixels (n, 2) known in the columns (n,) only."""
         shape, rows = (len(pixels), num_frames), np.arange(len(pixels))
         walk = cls(np.repeat(pixels[:, None], num_frames, axis=1).astype(np.float32),
-                   np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32))  # fmt: skip
+                   np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32))
         walk.error[rows, columns], walk.share[rows, columns] = 0, 1
         return walk
 

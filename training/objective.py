@@ -36,7 +36,7 @@ def network_rates(model, config):
     known = {id(p) for p in codes}
     mapping = [p for p in model.mapping.parameters() if id(p) not in known]
     return {"code": (codes, config.lr_code), "mapping": (mapping, config.lr_mapping),
-            "field": (list(model.field.parameters()), config.lr_field)}  # fmt: skip
+            "field": (list(model.field.parameters()), config.lr_field)}
 
 
 def smoothness(model, batch, points, canonical):
