@@ -64,7 +64,7 @@ def test_acceleration_of_the_first_quarter_over_neighbouring_frames():
 
 def test_statistics_by_hand():
     batch = SimpleNamespace(weight=torch.tensor([[1.0, 0.0], [0.5, 2.0], [1.0, 0.0]]),
-                            frames_1=torch.tensor([0, 1, 6]), frames_2=torch.tensor([1, 4, 4]))
+                            frames_1=torch.tensor([4, 1, 6]), frames_2=torch.tensor([5, 4, 4]))
     error = torch.tensor([[2.0, 99.0], [4.0, 6.0], [1.0, 99.0]])
     weights = torch.tensor([[[0.25, 0.5, 0], [0.0, 0.0, 0]], [[0.5, 0.5, 0], [0.125, 0.25, 0]],
                             [[1.0, 0.0, 0], [0.25, 0.25, 0]]])
