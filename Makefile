@@ -31,7 +31,7 @@ lint: $(VENV)/installed
 # MODULES='losses training.schedules' tests only those. See docs/mutants.md.
 mutants: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/mutmut run --max-children 1 $(addsuffix .*,$(MODULES))
+	$(BIN)/mutmut run --max-children 1 $(patsubst %,'%.*',$(MODULES))
 	$(BIN)/python -m benchmarks.mutants
 
 clean:

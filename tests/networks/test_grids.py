@@ -115,3 +115,16 @@ def test_a_point_that_is_not_a_number_stays_one():
     moved = mapping.to_canonical(points, mapping.condition(torch.arange(2)))
     assert torch.isnan(moved).any(-1).nonzero().tolist() == [[0, 3], [1, 7]]
     moved.sum().backward()
+
+
+def test_scales_are_bounded_softly_and_shifts_are_not():
+    mapping = GridMapping(2, max_log_scale=2.0)
+    grid = torch.tensor([[3.0, 7.0]]).view(1, 2, 1, 1).expand(1, 2, 5, 4)
+    scale, shift = mapping.scale_and_shift(torch.zeros(1, 1), torch.ones(1, 1), grid)
+    assert scale.item() == pytest.approx(2 * math.tanh(1.5)) and shift.item() == pytest.approx(7)
+
+
+def test_what_a_grid_mapping_is_by_default():
+    mapping = GridMapping(7)
+    assert mapping.axes == [0, 1, 0, 1] and mapping.max_log_scale == 1
+    assert all(level.shape[0] == 1 and level.shape[1] == 8 for level in mapping.levels)

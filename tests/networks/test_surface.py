@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from networks.build import build_model
-from networks.surface import grid_size, sample_grid
+from networks.surface import SurfaceModel, grid_size, sample_grid
 from tests.helpers.known_surface import known_model
 
 
@@ -66,3 +66,32 @@ def test_a_surface_is_looked_up_at_pixel_centres():
     assert torch.allclose(found.pixels, pixels + torch.tensor([1.0, 0]), atol=1e-5)
     expected = torch.sigmoid((torch.tensor([[0.25, 1.25]]) - 0.4) / 0.1)
     assert torch.allclose(found.occlusion_score, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 4), (4, 1), (2, 2), (1, 2), (2, 1), (3, 3)])
+def test_sample_grid_of_the_smallest_grids(height, width):
+    grid = torch.arange(2.0 * height * width).view(2, height, width) ** 2  # what lies beyond a grid is another one's
+    positions = torch.tensor([[[0.0, 0.0], [0.5, 0.25], [width - 1.0, height - 1.0], [width + 3.0, height - 0.5]]])
+    for which in (0, 1):
+        for found, (x, y) in zip(sample_grid(grid, torch.tensor([which]), positions)[0], positions[0].tolist()):
+            x, y = min(x, width - 1), min(y, height - 1)
+            corners = [(int(x), 1 - x % 1), (min(int(x) + 1, width - 1), x % 1)]
+            rows = [(int(y), 1 - y % 1), (min(int(y) + 1, height - 1), y % 1)]
+            expected = sum(grid[which, row, column] * a * b for column, a in corners for row, b in rows)
+            assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_surface_has_one_sample_a_ray_that_absorbs_everything():
+    model = known_model()
+    pixels = torch.tensor([[[3.0, 1.0], [4.5, 2.25]]])
+    rays = model.cast(torch.tensor([0]), pixels)
+    points, canonical = model.lift(torch.tensor([0]), pixels)
+    assert model.num_samples == 1 and rays.weights.shape == (1, 2, 1) and (rays.weights == 1).all()
+    assert torch.equal(rays.points, points) and torch.equal(rays.canonical, canonical)
+    assert torch.equal(rays.depths, points[..., 2]) and torch.equal(rays.rgb, canonical)  # known_model's colours
+
+
+def test_what_a_surface_is_by_default():
+    model = SurfaceModel(2, 9, 17, None, None)
+    assert (model.cell, model.margin, tuple(model.depth.shape)) == (2, 0.2, (2, 5, 9))
+    assert (model.depth == 1).all()  # half way from 0 to 2

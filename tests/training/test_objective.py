@@ -2,10 +2,14 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from loaders.correspondences import CorrespondencePool, Sampler
+from loaders.surface_sampler import SurfaceSampler
 from networks.build import build_model
+from tests.helpers.hand_made_data import H, HandMadeData, N, W
 from training import surface, volume
 from training.objective import network_rates, ray_statistics, smoothness
 
@@ -54,14 +58,16 @@ def test_acceleration_of_the_first_quarter_over_neighbouring_frames():
     found = smoothness(model, batch, points, canonical)
     assert asked[1:] == [(2, [0, 1, 2, 3]), (2, [1, 3, 4, 4])]
     assert found.item() == pytest.approx(2 / 3, rel=1e-5)  # mean over x, y and depth
-    assert smoothness(model, batch, points[:, :3], canonical[:, :3]).item() == pytest.approx(2 / 3, rel=1e-5)  # one
+    few = [0, 2, 3]  # of less than four points the first
+    assert smoothness(model, batch, points[:, few], canonical[:, few]).item() == pytest.approx(2 / 3, rel=1e-5)
 
 
 def test_statistics_by_hand():
     batch = SimpleNamespace(weight=torch.tensor([[1.0, 0.0], [0.5, 2.0], [1.0, 0.0]]),
-                            frames_1=torch.tensor([0, 1, 6]), frames_2=torch.tensor([1, 4, 4]))
+                            frames_1=torch.tensor([4, 1, 6]), frames_2=torch.tensor([5, 4, 4]))
     error = torch.tensor([[2.0, 99.0], [4.0, 6.0], [1.0, 99.0]])
-    weights = torch.tensor([[[0.25, 0.5], [0.0, 0.0]], [[0.5, 0.5], [0.125, 0.25]], [[1.0, 0.0], [0.25, 0.25]]])
+    weights = torch.tensor([[[0.25, 0.5, 0], [0.0, 0.0, 0]], [[0.5, 0.5, 0], [0.125, 0.25, 0]],
+                            [[1.0, 0.0, 0], [0.25, 0.25, 0]]])
     found = {name: value.item() for name, value in ray_statistics(batch, weights, error).items()}
     assert found == pytest.approx({
         "flow_error_px/all": (2 + 4 + 6 + 1) / 4, "flow_error_px/non_adjacent": (4 + 6 + 1) / 3,
@@ -101,3 +107,69 @@ def test_weights_of_a_volumes_terms():
     config.photometric = False
     off = volume.loss_weights(1, config)
     assert off["rgb"] == off["rgb_gradient"] == 0 and off["flow"] == 1
+
+
+def hand_made_pool():
+    return CorrespondencePool(HandMadeData(), torch.device("cpu"))
+
+
+def options(**changed):
+    return SimpleNamespace(**{"sampling": "hard", "error_map": "online", "seed": 3, "count_map": True, "swap": True,
+                              "pair_weight": "cos", "compile": False, "depth_cell": 2, "depth_margin": 0.25,
+                              "mask_near": 0.5, "flow_robust_start": 8.0, "flow_robust_px": 2.0} | changed)
+
+
+@pytest.mark.parametrize("changed, expected", [
+    ({}, (True, True, True, "cos", True)), ({"sampling": "uniform"}, (False, False, True, "cos", True)),
+    ({"error_map": "render"}, (True, False, True, "cos", True)),
+    ({"count_map": False, "swap": False, "pair_weight": "inverse_cos"}, (True, True, False, "inverse_cos", False)),
+])  # fmt: skip
+def test_samplers_are_made_as_the_options_say(changed, expected):
+    config, pool = options(**changed), hand_made_pool()
+    model = SimpleNamespace(depth=torch.zeros(N, 4, 5))
+    volumes = volume.VolumeObjective(model, pool, config).sampler
+    surfaces = surface.SurfaceObjective(model, pool, config).sampler
+    assert type(volumes) is Sampler and type(surfaces) is SurfaceSampler
+    hard, online, count_map, pair_weight, swap = expected
+    found = (volumes.hard, volumes.online, volumes.count_map, volumes.pair_weight, volumes.swap)
+    assert found == expected and volumes.pool is surfaces.pool is pool
+    assert (surfaces.hard, surfaces.online, surfaces.pair_weight) == (hard, online, pair_weight)
+    for sampler in (volumes, surfaces):
+        assert sampler.random.integers(10**9) == np.random.default_rng(3).integers(10**9)
+
+
+def test_a_surface_starts_from_what_the_flow_shows(monkeypatch):
+    config, pool, asked = options(), hand_made_pool(), []
+    model = SimpleNamespace(depth=torch.nn.Parameter(torch.zeros(N, 4, 5)))
+    objective = surface.SurfaceObjective(model, pool, config)
+    across, down = objective.edges
+    assert across.shape == (N, H // 2 + 1, -(-W // 2) - 1) and down.shape == (N, H // 2, -(-W // 2))
+    assert torch.equal(across, torch.ones_like(across)) and torch.equal(down, torch.ones_like(down))  # all moves alike
+
+    def first_guess(sampler, cell, margin, weights):
+        asked.append((sampler, cell, margin, weights))
+        return torch.full((N, 4, 5), 0.75)
+
+    monkeypatch.setattr(surface, "initial_depth", first_guess)
+    objective.start()
+    (sampler, cell, margin, weights), = asked
+    assert (model.depth == 0.75).all() and (cell, margin) == (2, 0.25)
+    assert type(sampler) is SurfaceSampler and sampler is not objective.sampler and sampler.pool is pool
+    assert sampler.random.integers(10**9) == np.random.default_rng(3).integers(10**9)
+    assert all(torch.equal(*pair) for pair in zip(weights, objective.edges))
+
+
+def test_a_batch_goes_through_the_model_with_what_progress_makes_of_the_options(monkeypatch):
+    config, pool, asked = options(), hand_made_pool(), []
+    model = SimpleNamespace(depth=torch.zeros(N, 4, 5), num_samples=6)
+    batch = SimpleNamespace(weight=torch.zeros(7, 4))
+    monkeypatch.setattr(surface, "surface_terms", lambda *given: asked.append(given) or "surface")
+    monkeypatch.setattr(volume, "volume_terms", lambda *given: asked.append(given) or "volume")
+    of_surface, of_volume = surface.SurfaceObjective(model, pool, config), volume.VolumeObjective(model, pool, config)
+    assert of_surface(batch, 0.25) == "surface"
+    assert asked[0][0] is model and asked[0][1] is batch and asked[0][2] is pool and asked[0][3] is of_surface.edges
+    assert asked[0][4] == pytest.approx(4)  # half way, geometrically, from 8 to 2
+    assert [of_volume(batch, progress) for progress in (0.49, 0.5)] == ["volume"] * 2
+    for given, share in zip(asked[1:], (0.2, 0)):
+        assert given[0] is model and given[1] is batch and given[3] == share
+        assert given[2].shape == (7, 4, 6) and 0 <= given[2].min() < 0.1 and 0.9 < given[2].max() < 1
