@@ -46,7 +46,7 @@ def test_the_published_numbers():
         "mask_near": 0, "lr_code": 1e-3, "lr_mapping": 1e-4, "lr_field": 3e-4, "lr_schedule": "halve",
         "lr_every": 20_000 / 1e5, "lr_warmup": 0, "grad_clip": 0, "ema": 0, "amp": False, "held_out": 0,
         "photometric": True, "swap": True,
-    }  # fmt: skip
+    }
     assert {key: vars(config)[key] for key in expected} == expected
 
 

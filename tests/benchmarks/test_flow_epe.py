@@ -12,7 +12,7 @@ FOLDER, SINTEL = SHARED / "data" / "flow", SHARED / "data" / "weights" / "raft-s
 EXPECTED = {  # pixels, measured beside the data with: the reference code of RAFT-small, 20 iterations; DIS of OpenCV
     "middlebury_RubberWhale": (0.2878, 0.4402), "middlebury_Urban3": (0.6382, 1.7611),
     "middlebury_Venus": (0.3846, 0.5638), "kitti_example": (3.0688, 42.6285),
-}  # fmt: skip
+}
 
 
 @pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no image pairs in {FOLDER}")

@@ -13,4 +13,4 @@ def test_shares_of_modules_by_hand(tmp_path):
         (tmp_path / f"{name}.py.meta").write_text(json.dumps(content))
     assert mutants.table(tmp_path).splitlines()[2:] == [
         "| losses.py | 6 | 5 | 3 | 60.0% | 1 |", "| training/surface.py | 2 | 0 | 0 | not run | 0 |",
-        "| all | 8 | 5 | 3 | 60.0% | 1 |"]  # fmt: skip
+        "| all | 8 | 5 | 3 | 60.0% | 1 |"]

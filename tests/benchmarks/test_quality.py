@@ -27,7 +27,7 @@ def test_causes_of_errors_by_hand():
 def test_causes_know_the_scene():
     scene = make_scene("occlusion", 0, 9, 60, 80)
     truth = Truth("occlusion-0", **{k: v for k, v in scene.ground_truth(60).items() if k != "video_size"},
-                  num_frames=9, video_size=(60, 80))  # fmt: skip
+                  num_frames=9, video_size=(60, 80))
     causes = error_maps.causes_of(scene, truth)
     frames = truth.query_points[:, 0].astype(int)
     at_query = np.arange(60), frames
@@ -48,13 +48,13 @@ def test_mean_learning_curve():
 def test_seeds_of_training_are_rows_of_their_own_and_their_deviation_is_a_samples():
     options = quality.parse_arguments(["--train_seeds", "0", "4"])
     assert [(method.name, method.seed) for method in quality.make_methods(options)] == [
-        ("default 5 min", 0), ("default 5 min seed 4", 4)]  # fmt: skip
+        ("default 5 min", 0), ("default 5 min seed 4", 4)]
     rows = [("fast-0", "dis", "both default 5 min", {"AJ": 60.0}),
             ("fast-0", "dis", "both default 5 min seed 4", {"AJ": 62.0}),
-            ("fast-0", "dis", "direct", {"AJ": 50.0})]  # fmt: skip
+            ("fast-0", "dis", "direct", {"AJ": 50.0})]
     *_, row = quality.deviation_table(rows).splitlines()
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
-        "fast-0", "dis", "both default 5 min", "2", "61.00 ± 1.41"]  # fmt: skip
+        "fast-0", "dis", "both default 5 min", "2", "61.00 ± 1.41"]
 
 
 def test_benchmark_scores_flow_and_keeps_its_cost_and_tracks(tmp_path, monkeypatch):

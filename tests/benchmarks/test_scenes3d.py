@@ -106,7 +106,7 @@ def test_visibility_agrees_with_the_depth_map(kind):
     np.testing.assert_allclose((scene.grid() + flow)[shown], pixels[shown], atol=1e-4)
     assert not visible[~shown].any()
     nearest, farthest = (around(scene.depth(2), mode="nearest", size=3) for around in
-                         (ndimage.minimum_filter, ndimage.maximum_filter))  # fmt: skip
+                         (ndimage.minimum_filter, ndimage.maximum_filter))
     x, y = np.round(pixels[shown]).astype(int).clip(0, [WIDTH - 1, HEIGHT - 1]).T
     depth, seen = local[..., 2][shown], visible[shown]
     low, high = depth < nearest[y, x] * 0.97, depth > farthest[y, x] * 1.03

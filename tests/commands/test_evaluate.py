@@ -24,7 +24,7 @@ def test_true_tracks_score_full_marks_and_shifted_ones_as_they_should(truth_file
     shifted = as_tracks(truth_file, tmp_path / "shifted.npz", shift=np.array([1.4, 0]))
     out = tmp_path / "out.json"
     run_command("--ground_truth", truth_file, "--tracks", perfect, shifted, "--out", out, "--per_track",
-                "--plot", tmp_path / "plots")  # fmt: skip
+                "--plot", tmp_path / "plots")
     assert "| perfect | 100.0" in capsys.readouterr().out
     content = json.loads(out.read_text())
     assert content["thresholds"] == [1, 2, 4, 8, 16]
@@ -80,7 +80,7 @@ def test_size_of_a_truth_that_does_not_say(truth_file, truth_data, tmp_path, cap
     means = []
     for truth in (bare, truth_file):
         run_command("--ground_truth", truth, "--baselines", "static", "--data_dir", truth_data,
-                    "--out", tmp_path / "o.json")  # fmt: skip
+                    "--out", tmp_path / "o.json")
         means.append(json.loads((tmp_path / "o.json").read_text())["mean"])
     assert means[0] == means[1]
     assert "has no video_size" in fails(capsys, "--ground_truth", bare, "--baselines", "static")
@@ -130,7 +130,7 @@ def test_rows_of_a_run(truth_file, truth_data, tmp_path, monkeypatch):
     assert RunTracks("still").video_size == (40, 56)
     out = tmp_path / "o.json"
     run_command("--ground_truth", truth_file, "--run", tmp_path / "still", "--rows", "model,both,flow", "--baselines",
-                "flow,static", "--out", out)  # fmt: skip
+                "flow,static", "--out", out)
     figures = next(iter(json.loads(out.read_text())["videos"].values()))
     assert list(figures) == ["still model", "still both", "still flow", "flow", "static"]
     assert figures["still model"]["delta_avg"] == pytest.approx(figures["static"]["delta_avg"], abs=0.5)
@@ -152,7 +152,7 @@ def test_without_direct_flow_the_stored_one_is_taken(truth_scene, truth_file, tm
     build(truth_scene.video, tmp_path / "d", flow=SceneFlow(truth_scene), quiet=True)
     out = tmp_path / "o.json"
     run_command("--ground_truth", truth_file, "--baselines", "direct,chained,mft", "--data_dir", tmp_path / "d",
-                "--out", out)  # fmt: skip
+                "--out", out)
     figures = next(iter(json.loads(out.read_text())["videos"].values()))
     assert list(figures) == ["direct", "chained", "mft"] and figures["direct"]["delta_16"] > 80
 
@@ -170,7 +170,7 @@ def test_a_baseline_that_cannot_be_had_loses_no_other(truth_scene, truth_file, t
 def test_masks_as_ground_truth(truth_scene, truth_data, truth_file, tmp_path, capsys):
     out = tmp_path / "o.json"
     run_command("--ground_truth", truth_file.parent / "masks", "--baselines", "direct,static", "--data_dir", truth_data,
-                "--mask_stride", 2, "--out", out)  # fmt: skip
+                "--mask_stride", 2, "--out", out)
     figures = next(iter(json.loads(out.read_text())["videos"].values()))
     assert figures["direct"]["J"] > figures["static"]["J"] + 5
     assert 50 < figures["direct"]["J&F"] <= 100
@@ -211,12 +211,12 @@ def test_wrong_files(truth_file, tmp_path, capsys):
     no_truth = write_npz(tmp_path / "e.npz", target_points=np.zeros((2, 3, 2)))
     assert "has no occluded" in fails(capsys, "--ground_truth", no_truth, *static)
     late = write_npz(tmp_path / "f.npz", target_points=np.zeros((1, 3, 2)), occluded=np.zeros((1, 3), bool),
-                     query_points=np.array([[3.0, 0, 0]]))  # fmt: skip
+                     query_points=np.array([[3.0, 0, 0]]))
     assert "query frame 3 is not in the video (0 to 2)" in fails(capsys, "--ground_truth", late, *static)
     (tmp_path / "cut.pkl").write_bytes(pickle.dumps({"a": tapvid_example(0)})[:500])
     assert "not a readable pickle" in fails(capsys, "--ground_truth", tmp_path / "cut.pkl", *static)
     odd = dump(tmp_path / "odd.pkl", {"a": {"video": np.zeros((3, 4, 4, 3)), "points": np.zeros((2, 5, 2)),
-                                            "occluded": np.zeros((2, 5), bool)}})  # fmt: skip
+                                            "occluded": np.zeros((2, 5), bool)}})
     assert "got (2, 5, 2), (2, 5) and 3 frames" in fails(capsys, "--ground_truth", odd, *static)
     (tmp_path / "dog.json").write_text("[{}]")
     write_image(tmp_path / "m" / "0.png", np.zeros((4, 4), np.uint8))

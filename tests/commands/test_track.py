@@ -71,7 +71,7 @@ def test_the_file_is_what_the_help_promises(run, tmp_path):
         "occluded": ((count, NUM_FRAMES), "bool"), "occlusion_score": ((count, NUM_FRAMES), "float32"),
         "depth": ((count, NUM_FRAMES), "float32"), "frame_size": ((2,), "int32"), "video_size": ((2,), "int32"),
         "fps": ((), "float32"),
-    }  # fmt: skip
+    }
     assert "+0.5" in convention and "ORIGINAL" in convention
 
 
@@ -266,7 +266,7 @@ def test_a_surface_models_tracks_are_joined_with_flow(scene_data, monkeypatch):
     (["--queries", "grid", "--canonical"], "--canonical needs a fitted model"),
     (["--queries", "grid", "--refine", "off"], "--refine acts on a model's tracks"),
     (["--queries", "grid", "--chunk", "5"], "--chunk acts on a model's tracks"),
-])  # fmt: skip
+])
 def test_what_flow_alone_cannot_give_is_refused(scene_data, tmp_path, capsys, arguments, says):
     with pytest.raises(SystemExit) as stop:
         track.main(["--data_dir", str(scene_data[1].path), *arguments, "--out", str(tmp_path / "o")])

@@ -151,7 +151,7 @@ def test_trails_of_a_mask_are_the_objects_and_as_if_the_camera_stood_still(drawn
     calls, draw_trails = [], draw.draw_trails
     monkeypatch.setattr("networks.query.track_points", track_points)
     monkeypatch.setattr(draw, "draw_trails",
-                        lambda image, *rest: calls.append(rest) or draw_trails(image, *rest))  # fmt: skip
+                        lambda image, *rest: calls.append(rest) or draw_trails(image, *rest))
     call(tmp_path, "--what", "trails", "--trail_length", 3)
     assert [len(history) for history, *_ in calls] == [1, 2, 3, 4, 4]
     start, end = calls[1][0]

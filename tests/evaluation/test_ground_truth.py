@@ -73,7 +73,7 @@ def test_kinetics_csv_with_videos(tmp_path, capsys):
     rows = [f"{name},3,4," + ",".join(["0.5,0.25,0", "0.1,0.2,1"] * 15) for name in ("abc", "gone")]
     (tmp_path / "tapvid_kinetics.csv").write_text("\n".join(rows) + "\n")
     run_command("prepare", tmp_path / "tapvid_kinetics.csv", "--out", tmp_path / "o", "--videos", tmp_path / "videos",
-                "--resolution", "0")  # fmt: skip
+                "--resolution", "0")
     assert "gone_000003_000004: not in" in capsys.readouterr().out
     truth = next(read_truths(tmp_path / "o", "first"))
     assert truth.name == "abc_000003_000004" and truth.num_frames == 25

@@ -30,7 +30,7 @@ def by_definition(query_frames, true_tracks, true_occluded, tracks, occluded, mo
     points = [
         (q, t) for q in range(num_queries) for t in range(num_frames)
         if (t != query_frames[q] if mode == "strided" else t > query_frames[q])
-    ]  # fmt: skip
+    ]
     right = sum(bool(occluded[p]) == bool(true_occluded[p]) for p in points)
     results = {"OA": 100 * right / len(points)}
     for threshold in THRESHOLDS:
@@ -155,11 +155,11 @@ def test_hidden_positions_by_hand():
 def test_parts_of_the_positions():
     masks = time_masks(np.array([0, 10]), 20)
     assert {name: mask.sum(1).tolist() for name, mask in masks.items()} == {
-        "1-3": [3, 6], "4-7": [4, 8], "8-15": [8, 5], "16+": [4, 0]}  # fmt: skip
+        "1-3": [3, 6], "4-7": [4, 8], "8-15": [8, 5], "16+": [4, 0]}
     assert masks["8-15"][1, [0, 1, 2, 3, 18, 19]].tolist() == [True, True, True, False, True, True]
     parts = object_masks([1, 0, 1], ("ball", "floor", "nothing"), 4)
     assert {name: mask[:, 0].tolist() for name, mask in parts.items()} == {
-        "ball": [False, True, False], "floor": [True, False, True], "nothing": [False] * 3}  # fmt: skip
+        "ball": [False, True, False], "floor": [True, False, True], "nothing": [False] * 3}
     assert parts["floor"].shape == (3, 4)
 
     frames, *case = random_case(2, num_queries=3, num_frames=4)
@@ -168,7 +168,7 @@ def test_parts_of_the_positions():
     assert set(found) == {"ball", "floor"} and found["floor"]["points"] == 6
     alone = point_metrics(frames[1:2], *(array[1:2] for array in case))
     assert {name: found["ball"][name] for name in ("AJ", "delta_avg", "OA")} == {
-        name: pytest.approx(alone[name], nan_ok=True) for name in ("AJ", "delta_avg", "OA")}  # fmt: skip
+        name: pytest.approx(alone[name], nan_ok=True) for name in ("AJ", "delta_avg", "OA")}
     assert "hidden_median" not in group_metrics(parts, counted, *case, hidden_known=False)["floor"]
 
 

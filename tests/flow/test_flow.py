@@ -182,7 +182,7 @@ def test_published_end_point_errors():
     model, digest = raft_weights.load_raft(SINTEL)
     venus = read_pair(PAIRS / "middlebury_Venus")
     expected = ((RaftFlow(model, SINTEL.name, digest, half=False), 0.3846),
-                (PlainDis("fast", finest_scale=None), 0.5638))  # fmt: skip
+                (PlainDis("fast", finest_scale=None), 0.5638))
     for estimator, error in expected:
         assert end_point_error(estimator, *venus) == pytest.approx(error, rel=0.01)
 

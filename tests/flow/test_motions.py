@@ -97,7 +97,7 @@ def blurred_error(first, second):
 def pair_of(first, second, error_of=None):
     """A stand-in for a FramePair of grey frames (H, W), of which error_of(flow) is the error of colour."""
     return SimpleNamespace(first=SimpleNamespace(smooth=first, pixels=first[..., None]), second_smooth=second,
-                           colour_error=error_of or blurred_error(first, second))  # fmt: skip
+                           colour_error=error_of or blurred_error(first, second))
 
 
 def rods():

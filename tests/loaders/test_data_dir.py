@@ -26,7 +26,7 @@ def make_directory(path):
     video = {
         "name": "tiny", "source": "memory", "fingerprint": "abc", "num_frames": 3, "height": HEIGHT, "width": WIDTH,
         "original_height": 10, "original_width": 14, "fps": 25.0, "has_masks": True,
-    }  # fmt: skip
+    }
     data = DataDir.create(path, video)
     content = {"flow": {}, "valid": {}, "color": random.integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)}
     data.manifest.update(partners=PARTNERS, pair_counts=[[3, 4], [5], [6, 7]], finished=["frames", "counts"])

@@ -101,7 +101,7 @@ def test_images_of_every_kind_become_8_bit_rgb(tmp_path):
         "gray": (Image.fromarray(gray), gray), "deep": (Image.fromarray(gray.astype(np.uint16) * 257), gray),
         "alpha": (Image.fromarray(alpha), gray / 255 * 128), "palette": (palette, gray // 64 * 64),
         "dark": (Image.fromarray(gray.astype(np.uint16)), gray),  # 8-bit values in a 16-bit file
-    }  # fmt: skip
+    }
     for name, (image, expected) in kinds.items():
         image.save(tmp_path / f"{name}.png")
         loaded = read_rgb(tmp_path / f"{name}.png")
@@ -144,7 +144,7 @@ def test_masks_are_gray_label_or_palette_images(tmp_path):
         "gray": Image.fromarray(truth.astype(np.uint8) * 255), "labels": Image.fromarray(truth.astype(np.uint8)),
         "palette": palette, "color": Image.fromarray(np.dstack([truth * 0, truth * 200, truth * 0]).astype(np.uint8)),
         "bits": Image.fromarray(truth), "deep": Image.fromarray(truth.astype(np.uint16) * 65535),
-    }  # fmt: skip
+    }
     for name, image in kinds.items():
         image.save(tmp_path / f"{name}.png")
         assert np.array_equal(read_mask(tmp_path / f"{name}.png"), truth), name
@@ -274,7 +274,7 @@ def test_truncated_videos_are_named(tmp_path, suffix, options):
 @pytest.mark.parametrize(("options", "expected"), [
     ({"max_side": 8}, "--max_side 8"), ({"fps": 0}, "--fps 0"), ({"fps": float("nan")}, "--fps nan"),
     ({"start": -1}, "--start -1"), ({"start": 5, "end": 6}, r"--end 6: expected at least --start \+ 2 = 7"),
-])  # fmt: skip
+])
 def test_bad_options_are_named(options, expected):
     with pytest.raises(UserError, match=expected):
         FrameOptions(**options)

@@ -99,7 +99,7 @@ def test_chaining_restores_pairs_whose_direct_flow_failed(tmp_path):
     assert np.abs(chained.flow(0, 5)[chained.valid(0, 5)[0] & inside] - STEP * 5).max() < 0.1
     assert {folder.name for folder in direct.path.iterdir()} == {
         "color", "flow", "valid_direct", "counts", "manifest.json"
-    }  # fmt: skip
+    }
 
 
 def test_direct_flow_is_kept_when_asked(tmp_path):
@@ -549,7 +549,7 @@ BAD_COMMANDS = {  # arguments after INPUT: what the message says
     "--flow_files {input}": r"--flow_files .*in: no flow there; expected files such as 00000_00005.flo",
     "--flow_files {input}/nowhere": "--flow_files .*nowhere: no such folder",
     "--flow_files {input} --no_fusion --passes 2": "expected --passes 1, got 2",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arguments", BAD_COMMANDS)
@@ -611,4 +611,4 @@ def test_the_manifest_records_what_was_done(tmp_path):
     assert manifest["settings"]["filter"] == {
         "cycle_threshold": 3.0, "max_direct": NUM_FRAMES,
         "appearance": {"method": "census", "distances": [1, 3, 6], "noise": 16 / 255, "aligned": True},
-    }  # fmt: skip
+    }

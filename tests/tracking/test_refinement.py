@@ -90,7 +90,7 @@ def even_hops(width, height, flow):
     count = 1 + max(max(pair) for pair in flow)
     hops.rows = [{j: row for row, j in enumerate(sorted(j for k, j in flow if k == i))} for i in range(count)]
     hops.flow = [np.stack([np.broadcast_to(np.int16(flow[i, j]), (height, width, 2)) for j in rows] or
-                          [np.zeros((height, width, 2), np.int16)]) for i, rows in enumerate(hops.rows)]  # fmt: skip
+                          [np.zeros((height, width, 2), np.int16)]) for i, rows in enumerate(hops.rows)]
     return hops
 
 

@@ -123,7 +123,7 @@ def options(**changed):
     ({}, (True, True, True, "cos", True)), ({"sampling": "uniform"}, (False, False, True, "cos", True)),
     ({"error_map": "render"}, (True, False, True, "cos", True)),
     ({"count_map": False, "swap": False, "pair_weight": "inverse_cos"}, (True, True, False, "inverse_cos", False)),
-])  # fmt: skip
+])
 def test_samplers_are_made_as_the_options_say(changed, expected):
     config, pool = options(**changed), hand_made_pool()
     model = SimpleNamespace(depth=torch.zeros(N, 4, 5))
