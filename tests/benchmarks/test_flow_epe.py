@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.flow_epe import PAIRS, end_point_error, read_pair
-from flow.dis import DisFlow
+from flow.dis import PlainDis
 from flow.raft import RaftFlow
 from flow.raft_weights import load_raft
 from tests.helpers.paths import SHARED
@@ -18,7 +18,7 @@ EXPECTED = {  # pixels, measured beside the data with: the reference code of RAF
 @pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no image pairs in {FOLDER}")
 @pytest.mark.parametrize("name", PAIRS)
 def test_end_point_errors_of_dis(name):
-    error = end_point_error(DisFlow("fast", finest_scale=None), *read_pair(FOLDER / name))
+    error = end_point_error(PlainDis("fast", finest_scale=None), *read_pair(FOLDER / name))
     assert error == pytest.approx(EXPECTED[name][1], rel=0.01)
 
 

@@ -116,7 +116,7 @@ def hand_made_pool():
 def options(**changed):
     return SimpleNamespace(**{"sampling": "hard", "error_map": "online", "seed": 3, "count_map": True, "swap": True,
                               "pair_weight": "cos", "compile": False, "depth_cell": 2, "depth_margin": 0.25,
-                              "mask_near": 0.5, "flow_robust_start": 8.0, "flow_robust_px": 2.0} | changed)
+                              "mask_near": 0.5, "depth_start": "occlusions", "flow_robust_start": 8.0, "flow_robust_px": 2.0} | changed)
 
 
 @pytest.mark.parametrize("changed, expected", [
@@ -157,6 +157,9 @@ def test_a_surface_starts_from_what_the_flow_shows(monkeypatch):
     assert type(sampler) is SurfaceSampler and sampler is not objective.sampler and sampler.pool is pool
     assert sampler.random.integers(10**9) == np.random.default_rng(3).integers(10**9)
     assert all(torch.equal(*pair) for pair in zip(weights, objective.edges))
+    model.depth.data.zero_()
+    surface.SurfaceObjective(model, pool, options(depth_start="flat")).start()
+    assert (model.depth == 0).all() and len(asked) == 1
 
 
 def test_a_batch_goes_through_the_model_with_what_progress_makes_of_the_options(monkeypatch):
