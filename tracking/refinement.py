@@ -81,42 +81,68 @@ class Walk:
         self.error[rows, column], self.share[rows, column] = error, share
 
 
+@dataclass
 class Hops:
-    """The stored flow of a data directory, at single points; only what is asked for is read from the disk."""
+    """The stored flow of a data directory, at single points; only what is asked for is read from the disk.
 
-    def __init__(self, data):
-        self.width, self.height, self.step = data.width, data.height, data.flow_step
-        self.rows = [data.rows(i) for i in range(data.num_frames)]
-        self.flow = [data.flow_fixed(i) for i in range(data.num_frames)]
-        self.bits = [data.valid_bits(i) for i in range(data.num_frames)]
+    step: pixels per integer of the flow. Of each of N frames: rows {partner: row}, flow (P_i, H, W, 2) integers, and
+    the bits (P_i, 2, B) of the filter, see loaders.data_dir.
+    """
+
+    step: float
+    rows: list
+    flow: list
+    bits: list
+
+    @classmethod
+    def of(cls, data):
+        """Those of a data directory."""
+        frames = range(data.num_frames)
+        return cls(data.flow_step, [data.rows(i) for i in frames], [data.flow_fixed(i) for i in frames],
+                   [data.valid_bits(i) for i in frames])
 
     def linked(self, target, frames):
         """Those of `frames` that have flow to `target` and back."""
         return [i for i in frames if target in self.rows[i] and i in self.rows[target]]
 
     def move(self, i, j, points):
-        """Points (n, 2) of frame i carried to frame j by bilinear flow -> (n, 2).
-
-        Of the four pixels around a point only those that move as the nearest one does: between two surfaces there is
-        no motion half-way.
-        """
-        flow = self.flow[i][self.rows[i][j]]
-        x, y = points[:, 0].clip(0, self.width - 1), points[:, 1].clip(0, self.height - 1)
-        left, top = x.astype(int).clip(max=max(self.width - 2, 0)), y.astype(int).clip(max=max(self.height - 2, 0))
-        right, below = np.minimum(left + 1, self.width - 1), np.minimum(top + 1, self.height - 1)
-        wx, wy = (x - left).astype(np.float32), (y - top).astype(np.float32)
-        weight = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy])
-        places = np.stack([top, top, below, below]) * self.width + np.stack([left, right, left, right])
-        around = flow.reshape(-1, 2).take(places, axis=0).astype(np.float32)
-        apart = around - around[weight.argmax(0), np.arange(len(points))]
-        weight *= np.einsum("knc,knc->kn", apart, apart) < (SETTINGS.same_motion / self.step) ** 2
-        return points + np.einsum("kn,knc->nc", weight / weight.sum(0), around) * self.step
+        """Points (n, 2) of frame i carried to frame j -> (n, 2)."""
+        return moved(self.flow[i][self.rows[i][j]], self.step, points)
 
     def trusted(self, i, j, points):
         """bool (n,): points of frame i whose flow to frame j passed the filter."""
-        x, y = (points[:, c].round().astype(int).clip(0, side - 1) for c, side in ((0, self.width), (1, self.height)))
-        index = y * self.width + x
-        return mask_bit(self.bits[i][self.rows[i][j], 0][mask_byte(index)], index).astype(bool)
+        return set_at(self.bits[i][self.rows[i][j], 0], self.flow[i].shape[1:3], points)
+
+    def inside(self, points):
+        """bool (n,): points (n, 2) on the frame, to its very edges."""
+        return inside_image(points, *self.flow[0].shape[1:3], margin=0.5)
+
+
+def moved(flow, step, points):
+    """Points (n, 2) moved by bilinear flow (H, W, 2), integers of `step` pixels -> (n, 2).
+
+    Of the four pixels around a point only those that move as the nearest one does: between two surfaces there is no
+    motion half-way.
+    """
+    height, width = flow.shape[:2]
+    x, y = points[:, 0].clip(0, width - 1), points[:, 1].clip(0, height - 1)
+    left, top = x.astype(int).clip(max=max(width - 2, 0)), y.astype(int).clip(max=max(height - 2, 0))
+    right, below = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    wx, wy = (x - left).astype(np.float32), (y - top).astype(np.float32)
+    weight = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy])
+    places = np.stack([top, top, below, below]) * width + np.stack([left, right, left, right])
+    around = flow.reshape(-1, 2).take(places, axis=0).astype(np.float32)
+    apart = around - around[weight.argmax(0), np.arange(len(points))]
+    weight *= np.einsum("knc,knc->kn", apart, apart) < (SETTINGS.same_motion / step) ** 2
+    return points + np.einsum("kn,knc->nc", weight / weight.sum(0), around) * step
+
+
+def set_at(bits, size, points):
+    """bool (n,): whether the mask of these bits (B,) and size (H, W) is set at the pixels nearest to points (n, 2)."""
+    height, width = size
+    x, y = (points[:, c].round().astype(int).clip(0, side - 1) for c, side in ((0, width), (1, height)))
+    index = y * width + x
+    return mask_bit(bits[mask_byte(index)], index).astype(bool)
 
 
 def flow_at_hand(run, wanted):
@@ -143,7 +169,7 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
 
     progress: called with the number of positions done.
     """
-    walk = walk_all(Hops(data), frames, pixels, range(data.num_frames), progress)
+    walk = walk_all(Hops.of(data), frames, pixels, range(data.num_frames), progress)
     merged, away = merge(walk, tracks)
     log_odds = flow_odds(walk) + SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away)
     scores = occlusion(log_odds)
@@ -158,7 +184,7 @@ def flow_tracks(data, frames, pixels, progress=None, window=None):
     the walk keeps, in place of all N of them.
     """
     window = range(data.num_frames) if window is None else window
-    hops = Hops(data)
+    hops = Hops.of(data)
     walk = walk_all(hops, frames, pixels, window, progress)
     tracks = carry_hidden(hops, walk.places, np.isfinite(walk.error), window.start)
     scores = occlusion(flow_odds(walk))
@@ -226,7 +252,7 @@ def arrivals(hops, sources, target, places, error):
         missed = np.square(hops.move(target, source, end) - begin).sum(-1)
         further = (1 + abs(source - target)) / 2  # what is wrong in the same way both ways is likelier far apart
         end_error = np.sqrt(np.square(error[:, column]) + further * SETTINGS.flow_error**2 + missed)
-        good = hops.trusted(source, target, begin) & inside_image(end, hops.height, hops.width, margin=0.5)
+        good = hops.trusted(source, target, begin) & hops.inside(end)
         ends.append(end)
         errors.append(np.where(good & (end_error < SETTINGS.lost), end_error, np.inf))
     return np.stack(ends), np.stack(errors)

@@ -85,13 +85,11 @@ def test_flow_alone_follows_points_seen_or_hidden(scene, unchained):
 
 def even_hops(width, height, flow):
     """Hops of flow that is the same for all pixels: {(i, j): (dx, dy)} in whole steps of 1 px."""
-    hops = object.__new__(refinement.Hops)
-    hops.width, hops.height, hops.step = width, height, 1.0
     count = 1 + max(max(pair) for pair in flow)
-    hops.rows = [{j: row for row, j in enumerate(sorted(j for k, j in flow if k == i))} for i in range(count)]
-    hops.flow = [np.stack([np.broadcast_to(np.int16(flow[i, j]), (height, width, 2)) for j in rows] or
-                          [np.zeros((height, width, 2), np.int16)]) for i, rows in enumerate(hops.rows)]
-    return hops
+    rows = [{j: row for row, j in enumerate(sorted(j for k, j in flow if k == i))} for i in range(count)]
+    fixed = [np.stack([np.broadcast_to(np.int16(flow[i, j]), (height, width, 2)) for j in of_frame] or
+                      [np.zeros((height, width, 2), np.int16)]) for i, of_frame in enumerate(rows)]
+    return refinement.Hops(1.0, rows, fixed, bits=[])
 
 
 def test_hidden_points_go_with_the_flow_of_the_frames_that_saw_them():
@@ -111,10 +109,8 @@ def test_hidden_points_go_with_the_flow_of_the_frames_that_saw_them():
 def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
     flow = np.zeros((4, 6, 2), np.int16)
     flow[:, :3, 0] = 64 + 16 * np.arange(4)[:, None]  # 2, 2.5, 3, 3.5 px to the right, in steps of 1/32; then still
-    hops = object.__new__(refinement.Hops)
-    hops.width, hops.height, hops.step, hops.rows, hops.flow = 6, 4, 1 / 32, [{1: 0}], [flow[None]]
     points = np.array([[1.25, 0.5], [2.4, 1], [2.6, 1], [2.4, 2.5], [5, 3]])
-    moved = hops.move(0, 1, points) - points
+    moved = refinement.moved(flow, 1 / 32, points) - points
     np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
 
 
@@ -200,7 +196,7 @@ def test_surely_hidden_points_keep_the_models_track(monkeypatch):
     """Flow arrives in frame 2 with a large error and few that agree, far from the model, which stands there."""
     places = np.zeros((5, 2)) + [9, 5]
     walk = one_walk(places, [0, 0.3, 7, 0.3, 0.3], [1, 1, 0.05, 1, 1])
-    monkeypatch.setattr(refinement, "Hops", lambda data: None)
+    monkeypatch.setattr(refinement.Hops, "of", lambda data: None)
     monkeypatch.setattr(refinement, "walk_all", lambda *args: walk)
     monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen: tracks)
     tracks = np.float32([places])
@@ -223,7 +219,7 @@ def test_hidden_points_are_carried_within_the_window(monkeypatch):
     flow = {(3, 4): (2, 0), (4, 3): (-2, 0), (3, 5): (4, 0), (5, 3): (-4, 0), (0, 1): (0, 5)}
     hops = even_hops(16, 12, flow)
     hops.trusted = lambda i, j, points: np.full(len(points), (i, j) != (3, 4))
-    monkeypatch.setattr(refinement, "Hops", lambda data: hops)
+    monkeypatch.setattr(refinement.Hops, "of", lambda data: hops)
     tracks, scores = refinement.flow_tracks(None, np.array([3]), np.float32([[5, 5]]), window=range(3, 6))
     np.testing.assert_allclose(tracks[0], [[5, 5], [7, 5], [9, 5]], atol=1e-3)
     assert (scores[0] > 0.5).tolist() == [False, True, False]
