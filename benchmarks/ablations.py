@@ -7,14 +7,23 @@ same data directories, seeds and minutes for all. Interrupt it as you like: the 
 """
 
 import argparse
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.experiments import FLOWS, Method, fit, mean_table, prepare, scene_video, score_baseline
+from benchmarks.experiments import (
+    FLOWS,
+    Method,
+    command_line,
+    fit,
+    mean_table,
+    prepare,
+    publish,
+    scene_video,
+    score_baseline,
+)
 from benchmarks.quality import say
-from util import atomic_path, command
+from util import command
 
 VOLUME = ("--rendering", "volume", "--mapping", "invertible", "--zero_init", "true", "--coupling_layers", "6",
           "--coupling_width", "64", "--coupling_hidden", "1", "--num_samples")  # as small as the preset's own model
@@ -79,14 +88,11 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     began = time.monotonic()
     table = mean_table(["model", "tracks of"], measure(options), COLUMNS)
-    command_line = "python -m benchmarks.ablations " + " ".join(sys.argv[1:])
     text = (
-        f"`{command_line.strip()}`: {(time.monotonic() - began) / 60:.0f} minutes. Preset {options.preset}, flow "
+        f"`{command_line('ablations')}`: {(time.monotonic() - began) / 60:.0f} minutes. Preset {options.preset}, flow "
         f"{options.flow}, scenes {', '.join(options.scenes)}; figures as in quality.md.\n\n{table}\n"
     )
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

@@ -269,6 +269,18 @@ def mean_table(header, groups, columns):
     return report.markdown_table([*header, "videos", *used], rows)
 
 
+def publish(path, text):
+    """Write a page of results, and print it."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def command_line(name):
+    """What was typed to run benchmarks.`name`."""
+    return " ".join([f"python -m benchmarks.{name}", *sys.argv[1:]])
+
+
 def format_figure(name, value):
     if value is None:
         return ""

@@ -17,9 +17,8 @@ import numpy as np
 
 import util
 from benchmarks.scenes import BENCHMARK_KINDS, make_scene
-from flow.__main__ import read_image
 from flow.dis import DisFlow, PlainDis
-from flow.formats import UNKNOWN, read_flo, read_kitti_flow
+from flow.formats import UNKNOWN, read_flo, read_image, read_kitti_flow
 from flow.raft import RaftFlow
 from flow.raft_weights import load_raft
 

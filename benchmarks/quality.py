@@ -18,10 +18,12 @@ from benchmarks.experiments import (
     FLOWS,
     RAFT_SMALL,
     Method,
+    command_line,
     fit,
     format_figure,
     mean_table,
     prepare,
+    publish,
     real_videos,
     scene_video,
     score_baseline,
@@ -30,7 +32,7 @@ from benchmarks.experiments import (
 from benchmarks.scenes import BENCHMARK_KINDS
 from evaluation import report
 from evaluation.baselines import BASELINES
-from util import UserError, atomic_path, command
+from util import UserError, command
 
 COLUMNS = (
     "AJ", "delta_avg", "OA", "TC", "AJ_RD", "hidden_median", "hidden_over_4", "PCK", "J", "F", "J&F",
@@ -157,10 +159,10 @@ def deviation_table(rows):
 
 def as_markdown(rows, options, seconds):
     mean, kinds, real = grouped(rows)
-    command_line = "python -m benchmarks.quality " + " ".join(sys.argv[1:])
     parts = [
-        f"`{command_line.strip()}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, AJ_RD (seen again), hidden_over_4 "
-        "(error at hidden positions over 4 px), PCK, J&F in percent, TC and hidden_median in pixels at 256 x 256; "
+        f"`{command_line('quality')}`: {seconds / 60:.0f} minutes. AJ, delta_avg, OA, AJ_RD (seen again), "
+        "hidden_over_4 (error at hidden positions over 4 px), PCK, J&F in percent, TC and hidden_median in pixels at "
+        "256 x 256; "
         "minutes of preprocessing and, of models, of training (start of the process included); threads; peak memory of "
         "training in MiB. flow, direct, chained, mft and static are tracks without a model, see "
         "evaluation/baselines.py; model: the tracks of a model as they are; both: refined by the flow.",
@@ -221,11 +223,9 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     began = time.monotonic()
     rows = measure(options)
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(as_markdown(rows, options, time.monotonic() - began), encoding="utf-8")
+    publish(options.out, as_markdown(rows, options, time.monotonic() - began))
     if grouped(rows)[0]:
         plot(options.out.with_suffix(".png"), rows)
-    print(options.out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import importlib
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +17,12 @@ import numpy as np
 
 import checkpoints
 import train
-from benchmarks.experiments import scene_video, score_baseline, score_run
+from benchmarks.experiments import command_line, publish, scene_video, score_baseline, score_run
 from evaluation import report
 from flow.dis import DisFlow, DisSettings
 from loaders.data_dir import DataDir
 from preprocess import build
-from util import atomic_path, command
+from util import command
 
 STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; flow's are handed to its estimator
     "tracking": ("tracking.refinement",),
@@ -163,14 +162,12 @@ def main(arguments=None):
     what = [f"{change}: {row} {name}" for change in ("halved", "doubled") for row, name in FIGURES]
     table = report.markdown_table(["stage", "constant", "value", *what], rows)
     names = ", ".join(video.name for video in videos)
-    command_line = " ".join(["python -m benchmarks.sensitivity", *sys.argv[1:]])
     text = (
-        f"`{command_line}`: what a constant that is halved or doubled adds to AJ, and to the median error of hidden "
-        f"positions (px at 256 x 256).\nMean of {names}; models of {options.steps} steps, walked DIS.\n\n{table}\n"
+        f"`{command_line('sensitivity')}`: what a constant that is halved or doubled adds to AJ, and to the median "
+        f"error of hidden positions (px at 256 x 256).\nMean of {names}; models of {options.steps} steps, walked "
+        f"DIS.\n\n{table}\n"
     )
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
+    publish(options.out, text)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,8 @@ import cv2
 import numpy as np
 
 from flow.estimators import make_estimator
-from flow.formats import flow_to_color, write_flo
+from flow.formats import flow_to_color, read_image, write_flo
 from util import UserError, atomic_path, command
-
-
-def read_image(path):
-    """uint8 RGB (H, W, 3). UserError when it is missing or no image."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such image")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # not imread: paths may be non-ASCII
-    if image is None:
-        raise UserError(f"{path}: not a readable image (expected png, jpg ...)")
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def parse_arguments(arguments=None):

@@ -1,4 +1,4 @@
-"""Middlebury .flo files, and flow as colours.
+"""Files of flow (Middlebury, KITTI) and of the frames that go with them, and flow as colours.
 
 Conventions: flow is float32 (H, W, 2), (x, y) displacement in pixels; a component larger than 1e9 means unknown.
 """
@@ -12,6 +12,16 @@ import util
 
 MAGIC = 202021.25  # first float of a .flo file ("PIEH" read as bytes)
 UNKNOWN = 1e9
+
+
+def read_image(path):
+    """uint8 RGB (H, W, 3). util.UserError when it is missing or no image."""
+    if not Path(path).is_file():
+        raise util.UserError(f"{path}: no such image")
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # not imread: paths may be non-ASCII
+    if image is None:
+        raise util.UserError(f"{path}: not a readable image (expected png, jpg ...)")
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def read_flo(path):

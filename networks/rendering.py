@@ -7,7 +7,7 @@ are fixed and only z varies. alpha has no step length: alpha = 1 - exp(-density)
 import torch
 
 NEAR, FAR = 0.0, 2.0
-HIDDEN_ABOVE = 0.99  # share of a ray
+ABSORBED_WHEN_HIDDEN = 0.99  # share of a ray: of the paper
 
 
 def regular_depths(num_samples, like):
@@ -72,7 +72,7 @@ def absorbed_in_front(weights, depths, surface_depth):
 def as_occlusion_score(absorbed):
     """Share (...) of a ray that is absorbed in front of a point -> score that is above 0.5 where the point is hidden.
 
-    The paper calls hidden what is absorbed by more than HIDDEN_ABOVE. Linear below and above that, from 0 to 1.
+    The paper calls hidden what is absorbed by more than ABSORBED_WHEN_HIDDEN. Linear below and above that, from 0 to 1.
     """
-    return torch.where(absorbed < HIDDEN_ABOVE, 0.5 * absorbed / HIDDEN_ABOVE,
-                       0.5 + 0.5 * (absorbed - HIDDEN_ABOVE) / (1 - HIDDEN_ABOVE))
+    return torch.where(absorbed < ABSORBED_WHEN_HIDDEN, 0.5 * absorbed / ABSORBED_WHEN_HIDDEN,
+                       0.5 + 0.5 * (absorbed - ABSORBED_WHEN_HIDDEN) / (1 - ABSORBED_WHEN_HIDDEN))
