@@ -42,11 +42,11 @@ def test_a_point_behind_the_depth_map_is_hidden():
 @pytest.mark.parametrize("mapping", ["grid", "invertible"])
 def test_conditions_of_all_frames_at_once_are_those_of_each(mapping):
     torch.manual_seed(0)
-    model = build_model(9, 20, 30, rendering="surface", mapping=mapping, coupling_width=8, field_width=8)
+    model = build_model(9, 20, 30, rendering="surface", mapping=mapping, coupling_width=8, field_width=8).double()
     with torch.no_grad():
         for parameter in model.mapping.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    points, frames = torch.rand(4, 10, 3), torch.tensor([7, 0, 7, 3])
+    points, frames = torch.rand(4, 10, 3, dtype=torch.float64), torch.tensor([7, 0, 7, 3])
     expected = model.to_frame(model.to_canonical(points, frames), frames.flip(0))
     with model.frames_at_once():
         found = model.to_frame(model.to_canonical(points, frames), frames.flip(0))
