@@ -20,6 +20,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from flow.estimator import Estimator
 from loaders.data_dir import write_image
 from util import UserError, atomic_path, command
 
@@ -436,8 +437,8 @@ class Scene:
         return folder
 
 
-class SceneFlow:
-    """A flow estimator (see flow.estimators): a scene's true flow, plus optional Gaussian noise in pixels."""
+class SceneFlow(Estimator):
+    """A flow estimator: a scene's true flow, plus optional Gaussian noise in pixels."""
 
     reason = "exact"
 
@@ -445,10 +446,10 @@ class SceneFlow:
         self.scene, self.noise = scene, noise
         self.description = {"method": "ground truth", "scene": scene.name, "noise": noise}
 
-    def load_frames(self, frames):
+    def load_frames(self, frames, adjacent=None):
         assert len(frames) == self.scene.num_frames, (len(frames), self.scene.num_frames)
 
-    def flow_from(self, i, partners):
+    def flow_from(self, i, partners, ahead=None):
         """(P_i, H, W, 2) float32 flow of frame i to its partners."""
         flows = np.stack([self.scene.flow(i, j)[0] for j in partners])
         rng = np.random.default_rng([i, *partners])

@@ -155,10 +155,13 @@ class DinoAppearance:
     def __init__(self, weights, device="cpu"):
         from flow.dino import load_dino
 
-        self.device = torch.device(device)
+        self.weights, self.device = weights, torch.device(device)
         self.model, self.patch, digest = load_dino(weights)
         self.model.to(self.device)
         self.description = {"method": "dino", "weights": Path(weights).name, "sha256": digest}
+
+    def __reduce__(self):  # read again in another process: TorchScript does not pickle
+        return type(self), (self.weights, self.device)
 
     @torch.no_grad()
     def __call__(self, frame):

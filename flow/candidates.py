@@ -5,48 +5,62 @@ lost in many where it is right. So none of it is stored as it is: the walk choos
 frames best, its own flow or a candidate's (flow/dis.py). The flow that a first pass over the video has filtered
 and chained is a candidate as well: of a second pass.
 
-Conventions: as in flow.estimators; flow of a candidate is NaN where it is not known.
+Conventions: as in flow.estimator; flow of a candidate is NaN where it is not known.
 """
 
+import copy
 import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from flow.dis import DisFlow
+from flow.estimator import Estimator
 from flow.formats import UNKNOWN, read_flo
 from util import UserError
 
 
-class FusedFlow:
-    """Flow estimator (see flow.estimators): walked DIS with the flow of others as candidates.
+class FusedFlow(Estimator):
+    """Flow estimator: walked DIS with the flow of others as candidates.
 
     sources: {name: flow estimator}, whose flow may be NaN. trusted: the name of one that leads, as DisFlow says.
     """
 
     def __init__(self, sources, reason="", trusted=None):
         self.sources, self.reason = sources, reason
-        self.walk = DisFlow(adjacent_hints=self.adjacent_hints, trusted=trusted)
+        self.walk = DisFlow(trusted=trusted)
         self.description = {"method": "fused", "walk": self.walk.description, "trusted": trusted,
                             "candidates": {name: source.description for name, source in sources.items()}}
 
-    def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-        for estimator in (*self.sources.values(), self.walk):
-            estimator.load_frames(frames)
+    def load_frames(self, frames, adjacent=None):
+        for source in self.sources.values():
+            source.load_frames(frames)
+        self.walk.load_frames(frames, adjacent or self.adjacent)
 
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
-        flows = {name: source.flow_from(i, partners) for name, source in self.sources.items()}
-        hints = {j: {name: flow[k] for name, flow in flows.items()} for k, j in enumerate(partners)}
-        return self.walk.flow_from(i, partners, hints)
+    def flow_from(self, i, partners, ahead=None):
+        return self.walk.flow_from(i, partners, self.candidates(i, partners, ahead))
 
-    def adjacent_hints(self, i, j):
-        """The candidates {name: (H, W, 2)} between adjacent frames on the way; the walk keeps what it makes of them."""
-        return {name: source.flow_from(i, [j])[0] for name, source in self.sources.items()}
+    def adjacent(self, i, ahead=(None, None)):
+        pairs = (i, [i + 1], ahead[0]), (i + 1, [i], ahead[1])
+        return self.walk.adjacent(i, [self.candidates(*pair) for pair in pairs])
+
+    def candidates(self, i, partners, ahead=None):
+        """{name: flows (len(partners), H, W, 2)} of the sources."""
+        ahead = ahead or {}
+        return {name: source.flow_from(i, partners, ahead.get(name)) for name, source in self.sources.items()}
+
+    def ahead(self, sources):
+        found = {name: estimator.ahead(sources) for name, estimator in self.sources.items()}
+        return [{name: of_source[k] for name, of_source in found.items() if of_source[k] is not None} or None
+                for k in range(len(sources))]
+
+    def for_workers(self):
+        workers = copy.copy(self)
+        workers.sources = {name: source.for_workers() for name, source in self.sources.items()}
+        return workers
 
 
-class FlowFiles:
+class FlowFiles(Estimator):
     """Flow estimator: .flo files of a folder, I_J.flo for the flow from frame I to J of the data directory.
 
     NaN for pairs without a file, and where a file says that the flow is unknown. UserError: no such folder, no such
@@ -64,14 +78,13 @@ class FlowFiles:
             raise UserError(f"--flow_files {folder}: no flow there; expected files such as 00000_00005.flo")
         self.description = {"method": "files", "count": len(self.files), "sha256": fingerprint(self.files.values())}
 
-    def load_frames(self, frames):
-        """Take the size of the frames."""
+    def load_frames(self, frames, adjacent=None):
         self.size = frames[0].shape[:2]
         if not any(max(pair) < len(frames) for pair in self.files):
             raise UserError(f"--flow_files {self.folder}: no file for any of the frames 0 to {len(frames) - 1}")
 
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), NaN where it is unknown."""
+    def flow_from(self, i, partners, ahead=None):
+        """See Estimator; NaN where flow is unknown."""
         return np.stack([self.flow(i, j) for j in partners]) if partners else np.empty((0, *self.size, 2), np.float32)
 
     def flow(self, i, j):

@@ -6,6 +6,9 @@ the adjacent flow j-1 -> j, and DIS only corrects it. At each step flows that ma
 pixel takes the one that explains it best (flow/fusion.py); the result is assigned to the few affine motions that
 explain most of it (flow/motions.py), and refined. Measured on layered scenes: benchmarks/NOTES.md.
 
+Small frames are searched enlarged. Large ones are walked shrunk, so that the cost of all this hardly grows with the
+frame; at their own size the flow is only finished (flow/upsampling.py, and one refinement).
+
 Conventions: frames uint8 RGB (H, W, 3); flow float32 (H, W, 2), (x, y) in pixels; images luminance. Candidates and
 hints are {name: flow}; hints are flows of others that may be right, NaN where nothing is known.
 """
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 
 from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, CensusSettings, cosine
+from flow.estimator import Estimator
 from flow.fill import FillSettings, fill
 from flow.fusion import fuse
 from flow.images import (
@@ -28,16 +32,18 @@ from flow.images import (
     luminance,
     pixel_grid,
     sample_along,
+    shrink,
     shrink_flow,
 )
 from flow.keypoints import KeypointSettings, find_keypoints, moving_together
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
+from flow.upsampling import UpsamplingSettings, flow_between_shrunk, shrunk_size, times_shrunk, upsample
 from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
-CODE = [f"flow.{name}" for name in (
-    "dis", "fusion", "images", "pair", "motions", "keypoints", "fill", "appearance", "walks")]
+CODE = [f"flow.{name}" for name in ("dis", "estimator", "fusion", "images", "pair", "motions", "keypoints", "fill",
+                                    "appearance", "upsampling", "walks")]
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -55,6 +61,7 @@ class DisSettings:
     refined_within: float = 0.7  # pixels: assigned flow is refined by so little ...
     refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
     refined_window: int = 15  # ... on average over so many pixels (not a share: it averages pixel noise)
+    upsampling: UpsamplingSettings = UpsamplingSettings()
     fill: FillSettings = FillSettings()
     errors: ErrorSettings = ErrorSettings()
     exposure: ExposureSettings = ExposureSettings()
@@ -63,8 +70,8 @@ class DisSettings:
     census: CensusSettings = CensusSettings()
 
 
-class PlainDis:
-    """Flow estimator (see flow.estimators): DIS as OpenCV has it, each pair on its own. preset: 'fast' or 'medium'."""
+class PlainDis(Estimator):
+    """Flow estimator: DIS as OpenCV has it, each pair on its own. preset: 'fast' or 'medium'."""
 
     def __init__(self, preset, finest_scale=0, reason=""):
         """finest_scale: of the pyramid, 0 the frames' own; None: the preset's."""
@@ -72,13 +79,11 @@ class PlainDis:
         self.description = {"method": "dis", "mode": f"preset {preset}, each pair on its own",
                             "finest_scale": self.dis.getFinestScale()}
 
-    def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
+    def load_frames(self, frames, adjacent=None):
         self.images = BoundedCache(lambda i: luminance(frames[i]))
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+    def flow_from(self, i, partners, ahead=None):
         flows = [self.dis.calc(self.images[i], self.images[j], None) for j in partners]
         return np.stack(flows) if flows else np.empty((0, *self.size, 2), np.float32)
 
@@ -92,22 +97,25 @@ class Reached(NamedTuple):
     motion: np.ndarray  # (H, W, 2), from the frame before
 
 
-class DisFlow:
-    """Flow estimator (see flow.estimators): DIS walked over the video.
+class DisFlow(Estimator):
+    """Flow estimator: DIS walked over the video.
 
-    adjacent_hints(i, j): hints for adjacent frames; those for others are given to `flow_from`. trusted: the name of
-    hints that lead, and save most of the search; the others have to beat what the walk finds itself. A hint has not the
-    name of a candidate of the walk's own: "carried", "corrected", "searched".
+    trusted: the name of hints that lead, and save most of the search; the others have to beat what the walk finds
+    itself. A hint has not the name of a candidate of the walk's own: "carried", "corrected", "searched".
     """
 
-    def __init__(self, reason="", adjacent_hints=lambda i, j: {}, trusted=None, settings=DisSettings()):
-        self.adjacent_hints, self.trusted, self.settings, self.reason = adjacent_hints, trusted, settings, reason
+    def __init__(self, reason="", trusted=None, settings=DisSettings()):
+        self.trusted, self.settings, self.reason = trusted, settings, reason
         self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
                             "settings": asdict(settings), "code": source_hash(*CODE)}
 
-    def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-        settings, self.size = self.settings, frames[0].shape[:2]
+    def load_frames(self, frames, adjacent=None):
+        settings, self.full_size = self.settings, frames[0].shape[:2]
+        self.shrunk = times_shrunk(self.full_size, settings.upsampling)
+        self.size = shrunk_size(self.full_size, self.shrunk)
+        self.full_frames = BoundedCache(lambda i: make_frame(frames[i], 1, settings.errors))
+        self.full_refinement = make_dis(0)
+        walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         self.factor = 2 if max(self.size) < settings.enlarge_below else 1
         self.search = make_dis(0)  # of adjacent frames, from no start
         self.search.setGradientDescentIterations(settings.search_steps)
@@ -115,25 +123,38 @@ class DisFlow:
         self.correction = make_dis(0)  # of flow that was carried on
         self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
         appearance = CensusAppearance(settings=settings.census)
-        self.frames = BoundedCache(lambda i: make_frame(frames[i], self.factor, settings.errors))
+        self.frames = BoundedCache(lambda i: make_frame(walked[i], self.factor, settings.errors))
         self.keypoints = BoundedCache(
             lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))
-        self.adjacent = BoundedCache(lambda pair: self.adjacent_flow(*pair))
+        self.found = BoundedCache(adjacent or self.adjacent)
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
-        self.features = BoundedCache(lambda i: appearance(frames[i]))
+        self.features = BoundedCache(lambda i: appearance(walked[i]))
 
-    def flow_from(self, i, partners, hints=None):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2).
-
-        hints: {partner: {name: flow (H, W, 2)}}.
-        """
-        flows = np.empty((len(partners), *self.size, 2), np.float32)
+    def flow_from(self, i, partners, ahead=None):
+        """See Estimator. ahead: hints {name: flows (len(partners), H, W, 2)}."""
+        hints = {j: {name: flows[k] for name, flows in (ahead or {}).items()} for k, j in enumerate(partners)}
+        flows = np.empty((len(partners), *self.full_size, 2), np.float32)
         for steps in outwards(i, partners):
             reached = None
             for place, j in steps:
-                reached = self.advance(i, reached, j, (hints or {}).get(j, {}))
-                flows[place] = reached.flow
+                reached = self.advance(i, reached, j, self.between_shrunk(hints[j]))
+                flows[place] = self.finish(i, j, reached.flow, hints[j]) if self.shrunk > 1 else reached.flow
         return flows
+
+    def between_shrunk(self, hints):
+        """Hints of the frames as hints of the frames that are walked."""
+        if self.shrunk == 1:
+            return hints
+        return {name: flow_between_shrunk(hint, self.size) for name, hint in hints.items()}
+
+    def finish(self, i, j, flow, hints):
+        """Flow (h, w, 2) between shrunk frames at the frames' own size, refined; hints near to it may replace it."""
+        coarse, first, second = self.frames[i], self.full_frames[i], self.full_frames[j]
+        gain, offset = exposure_along(flow, coarse.smooth, self.frames[j].smooth, self.settings.exposure)
+        pair = FramePair(first, second, gain, offset, self.settings.errors)
+        flow = upsample(flow, first.pixels, coarse.pixels, self.settings.upsampling)
+        refined = self.full_refinement.calc(first.luminance, pair.second_luminance, flow.copy())
+        return fuse_refined(flow, {"refined": refined, **filled(known(hints), flow)}, pair, self.settings)
 
     # The walk
 
@@ -154,21 +175,21 @@ class DisFlow:
 
     def start(self, i, j):
         """The first step of a walk: to the adjacent frame j."""
-        flow = self.adjacent[i, j]
+        flow = self.step(i, j)
         return Reached(j, flow, self.looks_alike(i, j, flow) & (self.reliable[i, j] > 0), flow)
 
     def carry(self, reached, j):
         """A further step: to the next frame j."""
         k, flow = reached.frame, reached.flow
         sure = reached.seen & (sample_along(flow, self.reliable[k, j]) > 0.5)
-        motion = np.where(sure[..., None], sample_along(flow, self.adjacent[k, j]), reached.motion)
+        motion = np.where(sure[..., None], sample_along(flow, self.step(k, j)), reached.motion)
         motion = fill(motion, flow, sure, self.settings.fill)
         return Reached(j, flow + motion, reached.seen, motion)
 
     def returns(self, i, j):
         """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
-        flow = self.adjacent[i, j]
-        missed = flow + sample_along(flow, self.adjacent[j, i])
+        flow = self.step(i, j)
+        missed = flow + sample_along(flow, self.step(j, i))
         return (np.square(missed).sum(-1) < self.settings.return_within**2).astype(np.float32)
 
     def looks_alike(self, i, j, flow):
@@ -179,9 +200,19 @@ class DisFlow:
 
     # From candidates to flow
 
-    def adjacent_flow(self, i, j):
+    def adjacent(self, i, ahead=(None, None)):
+        """See Estimator: (2, h, w, 2), flow i -> i + 1 and back between the frames as they are walked."""
+        pairs = (i, i + 1, ahead[0]), (i + 1, i, ahead[1])
+        return np.stack([self.adjacent_flow(first, second, {name: flows[0] for name, flows in (hints or {}).items()})
+                         for first, second, hints in pairs])
+
+    def step(self, i, j):
+        """Flow (h, w, 2) between adjacent frames."""
+        return self.found[min(i, j)][0 if i < j else 1]
+
+    def adjacent_flow(self, i, j, hints):
         """Flow between adjacent frames: the best of hints and of what DIS finds, or corrected from a trusted hint."""
-        hints = known(self.adjacent_hints(i, j))
+        hints = self.between_shrunk(known(hints))
         if self.trusted in hints:
             return self.correct(i, j, hints[self.trusted], hints)
         flow = self.search_adjacent(i, j)
@@ -220,8 +251,7 @@ class DisFlow:
     def fuse_hints(self, i, j, own, hints, default):
         """The best, at each pixel, of the walk's own candidates and the hints; where one is unknown, own[default]."""
         assert not own.keys() & hints.keys(), (list(own), list(hints))
-        hints = {name: np.where(np.isfinite(hint).all(-1, keepdims=True), hint, own[default])
-                 for name, hint in hints.items()}
+        hints = filled(hints, own[default])
         if self.trusted in hints:
             candidates = {**hints, **own}
             priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted}
@@ -243,11 +273,24 @@ class DisFlow:
         assigned = assign_motions(flow, pair, groups, settings.motions)
         start = enlarge_flow(assigned, self.factor)
         refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.factor)
-        return fuse_refined(assigned, refined, pair, settings)
+        return fuse_refined(assigned, {"refined": refined}, pair, settings)
 
     def pair(self, i, j, gain, offset):
         """FramePair of frames i and j."""
         return FramePair(self.frames[i], self.frames[j], gain, offset, self.settings.errors)
+
+
+class Shrunk:
+    """Frames as a sequence, shrunk to size (h, w)."""
+
+    def __init__(self, frames, size):
+        self.frames, self.size = frames, size
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, i):
+        return shrink(self.frames[i], self.size)
 
 
 def make_dis(finest_scale, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM):
@@ -263,9 +306,17 @@ def known(hints):
     return {name: hint for name, hint in hints.items() if np.isfinite(hint).any()}
 
 
-def fuse_refined(assigned, refined, pair, settings=DisSettings()):
-    """Assigned flow, refined where it is changed by little and that explains the colours around better."""
-    candidates, window = {"assigned": assigned, "refined": refined}, (settings.refined_window,) * 2
+def filled(hints, flow):
+    """Hints that are the flow (H, W, 2) where they are unknown."""
+    return {name: np.where(np.isfinite(hint).all(-1, keepdims=True), hint, flow) for name, hint in hints.items()}
+
+
+def fuse_refined(assigned, others, pair, settings=DisSettings()):
+    """Assigned flow, or another {name: flow} where it differs by little and explains the colours around better."""
+    candidates, window = {"assigned": assigned, **others}, (settings.refined_window,) * 2
     errors = {name: cv2.blur(pair.colour_error(flow), window) for name, flow in candidates.items()}
-    small = np.square(refined - assigned).sum(-1) < settings.refined_within**2
-    return fuse(candidates, errors, {"assigned": -settings.refined_lead, "refined": np.where(small, 0, np.inf)})
+    priors = {"assigned": -settings.refined_lead}
+    for name, flow in others.items():
+        small = np.square(flow - assigned).sum(-1) < settings.refined_within**2
+        priors[name] = np.where(small, 0, np.inf)
+    return fuse(candidates, errors, priors)

@@ -5,7 +5,6 @@ Conventions: frames are uint8 RGB (H, W, 3); flow is float32 (H, W, 2), (x, y) d
 
 import time
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -15,19 +14,6 @@ from flow.raft_weights import cached_large, download_large, load_raft
 from util import UserError, pick_device
 
 AUTO_LIMIT_SECONDS = 30 * 60  # `auto` takes RAFT on a CPU up to this estimate
-
-
-class Estimator(Protocol):
-    """What preprocessing asks of a flow estimator. One that can do several source frames at once has flow_from_many."""
-
-    description: dict  # what the flow depends on: where it changes, flow is estimated again
-    reason: str  # why it was chosen
-
-    def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3)."""
-
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
 
 
 def make_estimator(

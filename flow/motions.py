@@ -58,7 +58,7 @@ class MotionSettings:
     coupling: float = 1.0  # cost that a neighbour that is alike adds to other labels
     colour_contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
     mean_field_sweeps: int = 5  # over all pixels
-    cells: int = 320  # on the long side, about, at most: in larger frames neighbours are cells of several pixels
+    cells: int = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
 
 
 REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]  # neighbours
@@ -71,7 +71,7 @@ def assign_motions(flow, pair, groups=(), settings=MotionSettings()):
     flow.keypoints.
     """
     motions = Motions(pair.first.smooth, pair.second_smooth, settings)
-    cell = max(1, round(max(motions.size) / settings.cells))
+    cell = -(-max(motions.size) // settings.cells)
     alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.colour_contrast)
     own_error, assigned = pair.colour_error(flow), flow
     matched, matched_errors = motions_of_groups(motions, groups, pair, own_error, settings)

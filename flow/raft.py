@@ -1,14 +1,16 @@
-"""RAFT as a flow estimator over a video (see flow.estimators); the network itself is networks/raft.py.
+"""RAFT as a flow estimator over a video (see flow.estimator); the network itself is networks/raft.py.
 
 Conventions: frames are uint8 RGB (H, W, 3); flow is float32 (H, W, 2), (x, y) displacement in pixels of the frame.
 """
 
+import copy
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from flow.estimator import Estimator
 from flow.walks import outwards
 from networks import raft
 from networks.layers import bfloat16_is_fast
@@ -31,7 +33,7 @@ class RaftSettings:
     most_times: int = 4  # times at most
 
 
-class RaftFlow:
+class RaftFlow(Estimator):
     """RAFT over a video: every frame is encoded once, pairs walk away from their source frame, warm-started.
 
     The walks of both directions, and of several source frames, are run as one batch.
@@ -62,20 +64,28 @@ class RaftFlow:
             "code": source_hash("flow.raft", "flow.walks", "networks.raft"),
         }
 
-    def load_frames(self, frames):
-        """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3). They are encoded when needed."""
+    def load_frames(self, frames, adjacent=None):
+        """See Estimator. They are encoded when needed."""
         self.frames = frames
         self.height, self.width = frames[0].shape[:2]
         self.factor = self.scale or enlargement(self.height, self.width, self.settings)
         self.network_size = int(self.height * self.factor), int(self.width * self.factor)
         self.padding = padding_for(*self.network_size)
-        self.encoded = BoundedCache(
-            self.encode, FEATURE_CACHE_BYTES, size=lambda parts: sum(part.nbytes for part in parts))
+        self.encoded = BoundedCache(self.encode, FEATURE_CACHE_BYTES, size=total_bytes)
 
-    @torch.no_grad()
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
-        return self.flow_from_many([(i, partners)])[0]
+    def flow_from(self, i, partners, ahead=None):
+        return self.flow_from_many([(i, partners)])[0] if ahead is None else ahead
+
+    def ahead(self, sources):
+        return super().ahead(sources) if self.device.type == "cpu" else self.flow_from_many(sources)
+
+    def for_workers(self):
+        """See Estimator: no network, where it is on a GPU."""
+        if self.device.type == "cpu":
+            return self
+        workers = copy.copy(self)
+        workers.model = None
+        return workers
 
     @torch.no_grad()
     def flow_from_many(self, sources):
@@ -138,6 +148,10 @@ class RaftFlow:
         if self.factor != 1:
             flow = F.interpolate(flow, size=(self.height, self.width), mode="area") / self.factor
         return flow.permute(0, 2, 3, 1)
+
+
+def total_bytes(parts):
+    return sum(part.nbytes for part in parts)
 
 
 def enlargement(height, width, settings=RaftSettings()):

@@ -179,6 +179,13 @@ def add_other_options(group):
         action="store_true",
         help="replace a data directory that was made from another video or by another version",
     )
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that share the source frames, each with one thread and up to about 1 GB of memory; the result "
+        "does not depend on it (default: one for each core that may be used)",
+    )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
 
 

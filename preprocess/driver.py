@@ -28,10 +28,12 @@ from preprocess.intake import locked, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
 from preprocess.passes import FirstPass, StoredFlow
 from preprocess.report import Progress, changes, gigabytes
-from preprocess.stages import FOLDERS, Reader, chain_flow, count_valid, estimate_flow, filter_flow
+from preprocess.stages import FOLDERS, FrameWork, chain_flow, count_valid, estimate_flow, filter_flow, open_work
+from preprocess.workers import Workers, one_thread, usable_cores
 from util import UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
+WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 
 
@@ -46,22 +48,23 @@ class Plan:
     max_direct: int  # frames
     chain: bool
     keep_direct: bool
+    workers: int  # processes
 
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
-    overwrite=False, quiet=False,
+    workers=None, overwrite=False, quiet=False,
 ):
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
-    flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimators), whose flow is not fused with any other. The
+    flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimator), whose flow is not fused with any other. The
     other arguments are the options of `python -m preprocess`. An earlier, interrupted call with the same arguments is
     continued. UserError: anything wrong with the arguments or the input.
     """
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
-    check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations)
+    check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
@@ -73,7 +76,7 @@ def build(
         estimator = make_flow(data, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
                               fusion=fusion, device=device, num_pairs=sum(map(len, partners)))
         plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
-                    chain=bool(chain), keep_direct=keep_direct)
+                    chain=bool(chain), keep_direct=keep_direct, workers=workers or default_workers(data, partners))
         do_stages(data, estimator, plan, passes, device, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
@@ -115,7 +118,7 @@ def settings_of_stages(estimator, plan):
     }
 
 
-def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations):
+def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers):
     """UserError for what can be known to be wrong before anything is written."""
     if flow == "raft" or raft_weights is not None:
         load_raft(raft_weights or download_large())
@@ -123,9 +126,10 @@ def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct,
         raise UserError(f"--flow {flow}: expected auto, raft or dis")
     if not 0 < cycle_threshold < 1000:
         raise UserError(f"--cycle_th {cycle_threshold:g}: expected pixels above 0 and below 1000")
-    for name, value in (("max_interval", max_interval), ("max_direct", max_direct)):
+    for name, value, what in (("max_interval", max_interval, "1 frame"), ("max_direct", max_direct, "1 frame"),
+                              ("workers", workers, "1 process")):
         if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: expected at least 1 frame")
+            raise UserError(f"--{name} {value}: expected at least {what}")
     if iterations < 1:
         raise UserError(f"--iters {iterations}: expected at least 1")
 
@@ -242,18 +246,43 @@ def run_stages(data, todo, estimator, plan, device, bar):
     """Do what is left of every stage, `todo` as unfinished_frames says, and clean up."""
     if todo["flow"] and "flow" in data.manifest["finished"]:
         bar.write("flow: done again, as the direct flow was deleted after chaining (--keep_direct would keep it)")
-    reader = Reader(data, plan.appearance, device)
-    estimate_flow(data, estimator, reader, todo["flow"], device, bar)
-    data.remove(FirstPass.FOLDER)
-    filter_flow(data, reader, todo["filter"], plan.cycle_threshold, plan.max_direct, bar)
-    if plan.chain:
-        chain_flow(data, reader, todo["chain"], plan.keep_direct, bar)
+    work = FrameWork(data, estimator, plan, device)
+    with crew(data, estimator, plan, max(map(len, todo.values())), device) as workers:
+        on_cpu = workers if device.type == "cpu" else None  # the rest goes to the GPU
+        estimate_flow(data, work, workers, todo["flow"], bar)
+        data.remove(FirstPass.FOLDER)
+        filter_flow(data, work, on_cpu, todo["filter"], bar)
+        if plan.chain:
+            chain_flow(data, work, on_cpu, todo["chain"], bar)
     if "counts" not in data.manifest["finished"] or not all(data.has("counts", i) for i in range(data.num_frames)):
         count_valid(data, bar)
-    reader.open_arrays.clear()  # open files would keep their disk space
+    work.reader.open_arrays.clear()  # open files would keep their disk space
     if plan.chain and not plan.keep_direct:
         data.remove("flow")
         data.remove("valid_direct")
+
+
+def default_workers(data, partners):
+    """One for each core; one alone where the work takes less than starting others."""
+    pixels = data.height * data.width * sum(map(len, partners))
+    return 1 if pixels < WORTH_SHARING else usable_cores()
+
+
+@contextlib.contextmanager
+def crew(data, estimator, plan, frames, device):
+    """Workers for so many source frames; None where one process is asked for, or one frame is left.
+
+    One thread each, as this process then has: so the bytes do not depend on their number.
+    """
+    count = min(plan.workers, frames)
+    with one_thread() if device.type == "cpu" else contextlib.nullcontext():
+        if count < 2:
+            yield None
+            return
+        if device.type != "cpu":  # workers only walk: they open no GPU
+            plan = replace(plan, appearance=None)
+        with Workers(count, open_work, data.path, type(data), estimator.for_workers(), plan) as workers:
+            yield workers
 
 
 # What the user sees

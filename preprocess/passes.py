@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from flow.estimator import Estimator
 from loaders.data_dir import DataDir
 from util import BoundedCache
 
@@ -29,18 +30,17 @@ class FirstPass(DataDir):
         return DataDir(self.path.parent, self.manifest).frame(i)
 
 
-class StoredFlow:
+class StoredFlow(Estimator):
     """Flow estimator: what the first pass of the data directory `data`, by the estimator described, has stored."""
 
     def __init__(self, data, description):
         self.data, self.description = data, {"method": "first pass", "by": description}
 
-    def load_frames(self, frames):
+    def load_frames(self, frames, adjacent=None):
         """Take the size of the frames, and open what is stored. UserError when it is not finished."""
         first = FirstPass.open(self.data.path / FirstPass.FOLDER)
         self.pairs = BoundedCache(lambda pair: first.flow(*pair), FLOW_CACHE_BYTES)  # adjacent ones come again
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2)."""
+    def flow_from(self, i, partners, ahead=None):
         return np.stack([self.pairs[i, j] for j in partners]) if partners else np.empty((0, *self.size, 2), np.float32)

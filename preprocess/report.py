@@ -20,6 +20,12 @@ class Progress:
         return tqdm(frames, desc="frames", unit=" frames", disable=self.quiet)
 
     @contextlib.contextmanager
+    def frames_of(self, stage, count):
+        """A bar over so many frames; yields its update function."""
+        with tqdm(total=count, desc=stage, unit=" frames", disable=self.quiet or not count) as bar:
+            yield bar.update
+
+    @contextlib.contextmanager
     def pairs(self, stage, data, todo):
         """A bar over all pairs, of which those not starting in `todo` are done; yields its update function."""
         total = sum(map(len, data.manifest["partners"]))

@@ -4,23 +4,25 @@ A stage writes one file per source frame; a file that is there is complete (see 
 is kept whatever interrupts it. One source frame's pairs are in memory at a time.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from loaders.data_dir import encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
-from util import BoundedCache
+from util import BoundedCache, UserError
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
-    "flow": ("first_pass", "flow"),
+    "flow": ("first_pass", "adjacent", "flow"),
     "filter": ("valid_direct",),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),
 }
 IMAGE_CACHE_BYTES = 2**29
 FLOW_BYTES_AT_ONCE = 2**29  # float32 flow of the source frames that are estimated together
-SOURCES_AT_ONCE = 8  # on CUDA
+SOURCES_AT_ONCE = 8
 OPEN_ARRAYS = 200  # memory-mapped files held open
 
 
@@ -46,8 +48,11 @@ class Reader:
 
     def flow(self, i, j):
         """Direct flow (H, W, 2); where it is deleted already, adjacent pairs' chained flow is the same."""
-        folder = "flow" if ("flow", i) in self.open_arrays or self.data.has("flow", i) else "flow_chained"
-        fixed = np.array(self.open_arrays[folder, i][self.data.partners(i).index(j)])
+        try:
+            stored = self.open_arrays["flow", i]
+        except UserError:  # deleted already, maybe by another process just now
+            stored = self.open_arrays["flow_chained", i]
+        fixed = np.array(stored[self.data.partners(i).index(j)])
         return torch.from_numpy(fixed).to(self.device).float() * self.data.flow_step
 
     def masks(self, i, j):
@@ -74,57 +79,119 @@ class FrameList:
         return self.frames[i]
 
 
-def estimate_flow(data, estimator, reader, todo, device, bar):
-    """Flow of every source frame to its partners. On CUDA several source frames go together where the estimator can."""
-    pixels, longest = data.height * data.width, max(map(len, data.manifest["partners"]))
-    at_once = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // (8 * pixels * longest))) if device.type == "cuda" else 1
+class FrameWork:
+    """The stages of one source frame, each from what the data directory holds to what it shall hold.
+
+    Each returns the number of pairs that it has done.
+    """
+
+    def __init__(self, data, estimator, plan, device):
+        self.data, self.estimator, self.plan = data, estimator, plan
+        self.reader, self.loaded = Reader(data, plan.appearance, device), False
+
+    def load(self):
+        """Give the frames to the estimator, once; with the adjacent flow that is stored, where some is."""
+        if not self.loaded:
+            stored = partial(self.data.array, "adjacent") if self.data.has("adjacent", 0) else None
+            self.estimator.load_frames(FrameList(self.data, self.reader.frames), stored)
+            self.loaded = True
+
+    def adjacent(self, i, ahead=(None, None)):
+        """What the flow of many frames depends on, between frame i and the next; nothing, with many an estimator."""
+        self.load()
+        found = self.estimator.adjacent(i, ahead)
+        if found is not None:
+            self.data.write("adjacent", i, found)
+        return 1
+
+    def flow(self, i, ahead=None):
+        """Flow to the partners."""
+        self.load()
+        data, partners = self.data, self.data.partners(i)
+        flow = self.estimator.flow_from(i, partners, ahead)
+        assert flow.shape == (len(partners), data.height, data.width, 2), flow.shape
+        data.write("flow", i, np.stack([encode_flow(one, data.flow_step) for one in flow]))
+        return len(partners)
+
+    def filter(self, i):
+        """Cycle and occluded masks of the direct flow; empty for frames more than max_direct apart."""
+        partners, reader, plan = self.data.partners(i), self.reader, self.plan
+        masks = filtering.filter_frame(i, partners, reader.flow, reader.features, plan.cycle_threshold)
+        masks[[abs(i - j) > plan.max_direct for j in partners]] = False
+        self.data.write("valid_direct", i, pack_mask(masks))
+        return len(partners)
+
+    def chain(self, i):
+        """Chained flow and masks; the frame's direct flow is deleted once its chained flow is there."""
+        data, reader, partners = self.data, self.reader, self.data.partners(i)
+        untrusted = data.manifest["settings"]["chain"]["untrusted"]
+        flows = np.empty((len(partners), data.height, data.width, 2), np.int16)
+        bits = np.empty((len(partners), 2, -(-data.height * data.width // 8)), np.uint8)
+        walk = chaining.chain_frame(i, partners, reader.flow, reader.masks, reader.images, reader.features,
+                                    self.plan.max_direct if untrusted == "direct" else 0)
+        for j, flow, cycle, occluded in walk:
+            flows[partners.index(j)] = encode_flow(flow.cpu().numpy(), data.flow_step)
+            bits[partners.index(j)] = pack_mask(torch.stack([cycle, occluded]).cpu().numpy())
+        data.write("flow_chained", i, flows)
+        data.write("valid", i, bits)
+        if not self.plan.keep_direct:
+            reader.delete_direct_flow(i)
+        return len(partners)
+
+
+def open_work(path, kind, *arguments):
+    """FrameWork in a worker process: of the data directory `path`, of that kind of DataDir."""
+    return FrameWork(kind.open(path, unfinished=True), *arguments, torch.device("cpu"))
+
+
+def estimate_flow(data, work, workers, todo, bar):
+    """Flow of every source frame of `todo` to its partners."""
+    if todo:
+        missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)]
+        pairs = [((i, [i + 1]), (i + 1, [i])) for i in missing]
+        ahead = looked_ahead(work, [source for pair in pairs for source in pair])
+        tasks = ((i, (next(ahead), next(ahead))) for i in missing)  # of i and of i + 1
+        with bar.frames_of("adjacent flow", len(missing)) as advance:
+            share_out("adjacent", tasks, work, workers, advance)
     with bar.pairs("flow", data, todo) as advance:
-        if todo:
-            estimator.load_frames(FrameList(data, reader.frames))
-        for first in range(0, len(todo), at_once):
-            sources = [(i, data.partners(i)) for i in todo[first : first + at_once]]
-            if at_once > 1 and hasattr(estimator, "flow_from_many"):
-                flows = estimator.flow_from_many(sources)
-            else:
-                flows = (estimator.flow_from(i, partners) for i, partners in sources)
-            for (i, partners), flow in zip(sources, flows):
-                assert flow.shape == (len(partners), data.height, data.width, 2), flow.shape
-                data.write("flow", i, np.stack([encode_flow(one, data.flow_step) for one in flow]))
-                advance(len(partners))
+        ahead = looked_ahead(work, [(i, data.partners(i)) for i in todo])
+        share_out("flow", zip(todo, ahead), work, workers, advance)
+    data.remove("adjacent")
     finish(data, "flow")
 
 
-def filter_flow(data, reader, todo, cycle_threshold, max_direct, bar):
-    """Cycle and occluded masks of the direct flow; empty for frames more than max_direct apart."""
+def looked_ahead(work, sources):
+    """What the estimator knows ahead of each of `sources`, found here on the GPU, of several at once: a generator."""
+    if work.reader.device.type == "cpu":
+        yield from (None for _ in sources)
+        return
+    height, width = work.data.height, work.data.width
+    longest = max((len(partners) for _, partners in sources), default=1)
+    at_once = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // (8 * height * width * longest)))
+    for first in range(0, len(sources), at_once):
+        work.load()
+        yield from work.estimator.ahead(sources[first : first + at_once])
+
+
+def filter_flow(data, work, workers, todo, bar):
+    """Masks of the direct flow of every source frame of `todo`."""
     with bar.pairs("filter", data, todo) as advance:
-        for i in todo:
-            masks = filtering.filter_frame(i, data.partners(i), reader.flow, reader.features, cycle_threshold)
-            masks[[abs(i - j) > max_direct for j in data.partners(i)]] = False
-            data.write("valid_direct", i, pack_mask(masks))
-            advance(len(masks))
+        share_out("filter", zip(todo), work, workers, advance)
     finish(data, "filter")
 
 
-def chain_flow(data, reader, todo, keep_direct, bar):
-    """Chained flow and masks; each source frame's direct flow is deleted once its chained flow is there."""
-    height, width, settings = data.height, data.width, data.manifest["settings"]
-    direct_up_to = settings["filter"]["max_direct"] if settings["chain"]["untrusted"] == "direct" else 0
+def chain_flow(data, work, workers, todo, bar):
+    """Chained flow and masks of every source frame of `todo`."""
     with bar.pairs("chain", data, todo) as advance:
-        for i in todo:
-            partners = data.partners(i)
-            flows = np.empty((len(partners), height, width, 2), np.int16)
-            bits = np.empty((len(partners), 2, -(-height * width // 8)), np.uint8)
-            walk = chaining.chain_frame(i, partners, reader.flow, reader.masks, reader.images, reader.features,
-                                        direct_up_to)
-            for j, flow, cycle, occluded in walk:
-                flows[partners.index(j)] = encode_flow(flow.cpu().numpy(), data.flow_step)
-                bits[partners.index(j)] = pack_mask(torch.stack([cycle, occluded]).cpu().numpy())
-                advance(1)
-            data.write("flow_chained", i, flows)
-            data.write("valid", i, bits)
-            if not keep_direct:
-                reader.delete_direct_flow(i)
+        share_out("chain", zip(todo), work, workers, advance)
     finish(data, "chain")
+
+
+def share_out(what, tasks, work, workers, advance):
+    """Have each task done, by the workers or, where there are none, here."""
+    done = (getattr(work, what)(*task) for task in tasks) if workers is None else workers.do(what, tasks)
+    for pairs in done:
+        advance(pairs)
 
 
 def count_valid(data, bar):

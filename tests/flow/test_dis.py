@@ -165,7 +165,7 @@ class Coloured:
 def test_assigned_flow_is_refined_by_little_and_only_where_that_is_better():
     assigned, refined = np.full((12, 60, 2), (5, 0), np.float32), np.full((12, 60, 2), (4.5, 0), np.float32)
     refined[:, 20:40], refined[:, 40:] = (4, 0), (5.5, 0)  # too far, and worse
-    fused = fuse_refined(assigned, refined, Coloured())
+    fused = fuse_refined(assigned, {"refined": refined}, Coloured())
     assert (fused[:, :12] == refined[:, :12]).all()  # windows reach 7 pixels
     assert (fused[:, 20:] == assigned[:, 20:]).all()
 

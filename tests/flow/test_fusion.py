@@ -7,6 +7,7 @@ import preprocess
 from benchmarks.scenes import make_scene
 from flow.candidates import FlowFiles, FusedFlow
 from flow.dis import DisFlow
+from flow.estimator import Estimator
 from flow.formats import UNKNOWN, write_flo
 from flow.fusion import fuse
 from loaders.data_dir import DataDir
@@ -18,7 +19,7 @@ from util import UserError
 STEP, PARTNERS = 28, (1, 2)
 
 
-class Planted:
+class Planted(Estimator):
     """An estimator whose flow is what a function says: flow(i, j) -> (H, W, 2)."""
 
     reason = "planted"
@@ -26,10 +27,10 @@ class Planted:
     def __init__(self, flow, name="planted"):
         self.flow, self.description, self.asked = flow, {"method": name}, []
 
-    def load_frames(self, frames):
+    def load_frames(self, frames, adjacent=None):
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners):
+    def flow_from(self, i, partners, ahead=None):
         self.asked.append(i)
         return np.stack([self.flow(i, j) for j in partners])
 
@@ -275,7 +276,7 @@ def test_an_interrupted_second_pass_keeps_the_first(still_clip, tmp_path, monkey
     first, asked = Planted(moves), []
     stored = StoredFlow.flow_from
 
-    def stop_at_frame_2(self, i, partners):
+    def stop_at_frame_2(self, i, partners, ahead=None):
         asked.append(i)
         if i == 2 and len(partners) > 1:
             raise KeyboardInterrupt

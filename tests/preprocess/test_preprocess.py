@@ -14,6 +14,7 @@ from PIL import Image
 
 from flow.appearance import CensusAppearance, CensusSettings, DinoAppearance, make_appearance, sample_features
 from flow.dis import DisFlow
+from flow.estimator import Estimator
 from loaders.data_dir import DataDir, encode_flow
 from preprocess import build, driver
 from preprocess.__main__ import main, make_parser
@@ -32,7 +33,7 @@ def moving_clip(num_frames=NUM_FRAMES, seed=0):
     return np.stack([canvas[y : y + SIZE[0], x : x + SIZE[1]] for y, x in starts])
 
 
-class MovingFlow:
+class MovingFlow(Estimator):
     """The true flow of moving_clip; fails where `wrong(i, j)`; records what it was asked."""
 
     reason = "true"
@@ -40,11 +41,11 @@ class MovingFlow:
     def __init__(self, wrong=lambda i, j: False, version=1):
         self.wrong, self.asked, self.description = wrong, [], {"method": "true", "version": version}
 
-    def load_frames(self, frames):
+    def load_frames(self, frames, adjacent=None):
         self.frames = frames
         assert frames[len(frames) - 1].shape == (*SIZE, 3)
 
-    def flow_from(self, i, partners):
+    def flow_from(self, i, partners, ahead=None):
         self.asked.append(i)
         flow = np.stack([np.broadcast_to(STEP * (j - i), (*SIZE, 2)) for j in partners])
         flow[[self.wrong(i, j) for j in partners]] = 7.3
@@ -511,10 +512,10 @@ def test_two_at_once_do_not_share_a_directory(tmp_path):
     pytest.importorskip("fcntl")
 
     class Nested(MovingFlow):
-        def flow_from(self, i, partners):
+        def flow_from(self, i, partners, ahead=None):
             with pytest.raises(UserError, match="in use by another preprocessing"):
                 make(tmp_path / "data")
-            return super().flow_from(i, partners)
+            return super().flow_from(i, partners, ahead)
 
     make(tmp_path / "data", Nested())
 
