@@ -1,5 +1,7 @@
 """Candidates of the walk: a right one helps, a wrong or unknown one does no harm. Flow files, and the second pass."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -310,3 +312,27 @@ def test_the_disk_must_hold_both_passes(still_clip, tmp_path, monkeypatch):
             two_passes(still_clip, tmp_path, Planted(moves), passes=passes)
         needs[passes] = float(str(error.value).split("need ")[1].split()[0])
     assert needs[2] > 1.5 * needs[1]
+
+
+class OnGpu(Planted):
+    """One whose flow the first process finds ahead; in a worker it has none."""
+
+    def ahead(self, sources):
+        return [Planted.flow_from(self, i, partners) for i, partners in sources]
+
+    def flow_from(self, i, partners, ahead=None):
+        return ahead
+
+    def for_workers(self):
+        return OnGpu(None)
+
+
+def test_what_is_found_ahead_by_another_process_gives_the_same_flow(leaping):
+    here, first = FusedFlow({"planted": Planted(true_flow)}), FusedFlow({"planted": OnGpu(true_flow)})
+    here.load_frames(leaping)
+    expected = here.flow_from(0, PARTNERS)
+    worker = pickle.loads(pickle.dumps(first.for_workers()))
+    worker.load_frames(leaping)
+    found = [worker.adjacent(i, first.ahead([(i, [i + 1]), (i + 1, [i])])) for i in range(len(leaping) - 1)]
+    worker.load_frames(leaping, found.__getitem__)
+    assert np.array_equal(worker.flow_from(0, PARTNERS, *first.ahead([(0, PARTNERS)])), expected)
