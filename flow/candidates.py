@@ -13,6 +13,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from flow.dis import DisFlow
 from flow.estimator import Estimator
@@ -33,31 +34,47 @@ class FusedFlow(Estimator):
                             "candidates": {name: source.description for name, source in sources.items()}}
 
     def load_frames(self, frames, adjacent=None):
-        for source in self.sources.values():
+        for source in filter(None, self.sources.values()):
             source.load_frames(frames)
         self.walk.load_frames(frames, adjacent or self.adjacent)
 
     def flow_from(self, i, partners, ahead=None):
-        return self.walk.flow_from(i, partners, self.candidates(i, partners, ahead))
+        return self.walk.flow_from(i, partners, self.candidates(i, partners, ahead or {}))
 
-    def adjacent(self, i, ahead=(None, None)):
-        pairs = (i, [i + 1], ahead[0]), (i + 1, [i], ahead[1])
-        return self.walk.adjacent(i, [self.candidates(*pair) for pair in pairs])
+    def adjacent(self, i, ahead=None):
+        forth, back = (
+            self.candidates(*pair, {name: flows[k : k + 1] for name, flows in (ahead or {}).items()})
+            for k, pair in enumerate(there_and_back(i))
+        )
+        return self.walk.adjacent(i, {name: (*forth[name], *back[name]) for name in forth})
 
-    def candidates(self, i, partners, ahead=None):
-        """{name: flows (len(partners), H, W, 2)} of the sources."""
-        ahead = ahead or {}
-        return {name: source.flow_from(i, partners, ahead.get(name)) for name, source in self.sources.items()}
+    def candidates(self, i, partners, ahead):
+        """{name: flows (len(partners), H, W, 2)} of the sources; a source that is None is found ahead."""
+        found = {}
+        for name, source in self.sources.items():
+            flows = ahead[name] if source is None else source.flow_from(i, partners, ahead.get(name))
+            found[name] = flows.cpu().numpy() if isinstance(flows, torch.Tensor) else flows
+        return found
 
     def ahead(self, sources):
         found = {name: estimator.ahead(sources) for name, estimator in self.sources.items()}
         return [{name: of_source[k] for name, of_source in found.items() if of_source[k] is not None} or None
                 for k in range(len(sources))]
 
+    def both_ways(self, frames):
+        found = iter(self.ahead([pair for i in frames for pair in there_and_back(i)]))
+        return [forth and {name: (*forth[name], *back[name]) for name in forth} for forth, back in zip(found, found)]
+
     def for_workers(self):
         workers = copy.copy(self)
+        workers.walk = self.walk.for_workers()
         workers.sources = {name: source.for_workers() for name, source in self.sources.items()}
         return workers
+
+
+def there_and_back(i):
+    """The pairs of adjacent frames i and i + 1, as (source, partners)."""
+    return (i, [i + 1]), (i + 1, [i])
 
 
 class FlowFiles(Estimator):

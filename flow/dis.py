@@ -130,6 +130,9 @@ class DisFlow(Estimator):
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(walked[i]))
 
+    def for_workers(self):
+        return DisFlow(self.reason, self.trusted, self.settings)
+
     def flow_from(self, i, partners, ahead=None):
         """See Estimator. ahead: hints {name: flows (len(partners), H, W, 2)}."""
         hints = {j: {name: flows[k] for name, flows in (ahead or {}).items()} for k, j in enumerate(partners)}
@@ -200,11 +203,10 @@ class DisFlow(Estimator):
 
     # From candidates to flow
 
-    def adjacent(self, i, ahead=(None, None)):
-        """See Estimator: (2, h, w, 2), flow i -> i + 1 and back between the frames as they are walked."""
-        pairs = (i, i + 1, ahead[0]), (i + 1, i, ahead[1])
-        return np.stack([self.adjacent_flow(first, second, {name: flows[0] for name, flows in (hints or {}).items()})
-                         for first, second, hints in pairs])
+    def adjacent(self, i, ahead=None):
+        """See Estimator: (2, h, w, 2), between the frames as they are walked."""
+        hints = [{name: flows[k] for name, flows in (ahead or {}).items()} for k in (0, 1)]
+        return np.stack([self.adjacent_flow(i, i + 1, hints[0]), self.adjacent_flow(i + 1, i, hints[1])])
 
     def step(self, i, j):
         """Flow (h, w, 2) between adjacent frames."""

@@ -22,19 +22,29 @@ class Estimator:
         raise NotImplementedError
 
     def flow_from(self, i, partners, ahead=None):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2). ahead: see there."""
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), numpy, or torch on a GPU.
+
+        ahead: what the method of that name says of it, numpy or torch.
+        """
         raise NotImplementedError
 
-    def adjacent(self, i, ahead=(None, None)):
+    def adjacent(self, i, ahead=None):
         """What the flow of many frames depends on: an array of flow from frame i to i + 1 and back; None: of nothing.
 
-        ahead: what the method of that name says of (i, [i + 1]) and of (i + 1, [i]).
+        ahead: what `both_ways` says.
         """
 
     def ahead(self, sources):
-        """For each of several (i, partners): what only the first process can do for the others, on a GPU; or None."""
+        """For each of several (i, partners) what one process finds for all, on a GPU: None, or what flow_from takes.
+
+        Where workers need it, {name: flows (len(partners), H, W, 2)}.
+        """
         return [None] * len(sources)
 
+    def both_ways(self, frames):
+        """For each of several frames i the same of the pair (i, i + 1): None, or {name: flows (2, H, W, 2)}."""
+        return [None] * len(frames)
+
     def for_workers(self):
-        """The same for processes that get everything that `ahead` has."""
+        """The same for processes that are given what `ahead` says; None where that leaves them nothing to do."""
         return self

@@ -3,7 +3,6 @@
 Conventions: frames are uint8 RGB (H, W, 3); flow is float32 (H, W, 2), (x, y) displacement in pixels of the frame.
 """
 
-import copy
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -74,30 +73,26 @@ class RaftFlow(Estimator):
         self.encoded = BoundedCache(self.encode, FEATURE_CACHE_BYTES, size=total_bytes)
 
     def flow_from(self, i, partners, ahead=None):
-        return self.flow_from_many([(i, partners)])[0] if ahead is None else ahead
+        flow = self.flow_from_many([(i, partners)])[0] if ahead is None else ahead
+        return flow.numpy() if self.device.type == "cpu" else flow
 
     def ahead(self, sources):
         return super().ahead(sources) if self.device.type == "cpu" else self.flow_from_many(sources)
 
     def for_workers(self):
-        """See Estimator: no network, where it is on a GPU."""
-        if self.device.type == "cpu":
-            return self
-        workers = copy.copy(self)
-        workers.model = None
-        return workers
+        return self if self.device.type == "cpu" else None
 
     @torch.no_grad()
     def flow_from_many(self, sources):
-        """As flow_from for several (source frame, partners), in one batch: a list of float32 (P_i, H, W, 2)."""
-        flows = [np.empty((len(partners), self.height, self.width, 2), np.float32) for _, partners in sources]
+        """As flow_from for several (source frame, partners), in one batch: a list of tensors (P_i, H, W, 2)."""
+        flows = [torch.empty(len(partners), self.height, self.width, 2, device=self.device) for _, partners in sources]
         walks = [Walk(i, steps, s) for s, (i, partners) in enumerate(sources) for steps in outwards(i, partners)]
         for step in range(max((len(walk.steps) for walk in walks), default=0)):
             active = [walk for walk in walks if step < len(walk.steps)]
             for k in range(0, len(active), self.batch_size()):
                 batch = active[k : k + self.batch_size()]
                 flow = self.advance(batch, [walk.steps[step][1] for walk in batch])
-                for walk, result in zip(batch, flow.cpu().numpy()):
+                for walk, result in zip(batch, flow):
                     flows[walk.source][walk.steps[step][0]] = result
         return flows
 

@@ -41,8 +41,14 @@ def flow_step_for(height, width):
 
 
 def encode_flow(flow, step):
-    """Flow float (..., 2) in pixels -> int16 of `step` pixels. Longer flows (outside the image) saturate, NaN too."""
+    """Flow float (..., 2) in pixels, numpy or torch on any device -> numpy int16 of `step` pixels.
+
+    Longer flows (outside the image) saturate, NaN too.
+    """
     largest = LARGEST_INTEGER * step
+    if isinstance(flow, torch.Tensor):
+        scaled = torch.nan_to_num(flow, largest, largest, -largest) / step
+        return scaled.round().clamp(-LARGEST_INTEGER, LARGEST_INTEGER).to(torch.int16).cpu().numpy()
     scaled = np.nan_to_num(flow, nan=largest, posinf=largest, neginf=-largest) / step
     return np.clip(np.rint(scaled), -LARGEST_INTEGER, LARGEST_INTEGER).astype(np.int16)
 

@@ -274,14 +274,14 @@ def crew(data, estimator, plan, frames, device):
 
     One thread each, as this process then has: so the bytes do not depend on their number.
     """
-    count = min(plan.workers, frames)
+    for_workers, count = estimator.for_workers(), min(plan.workers, frames)
     with one_thread() if device.type == "cpu" else contextlib.nullcontext():
-        if count < 2:
+        if count < 2 or for_workers is None:
             yield None
             return
         if device.type != "cpu":  # workers only walk: they open no GPU
             plan = replace(plan, appearance=None)
-        with Workers(count, open_work, data.path, type(data), estimator.for_workers(), plan) as workers:
+        with Workers(count, open_work, data.path, type(data), for_workers, plan) as workers:
             yield workers
 
 

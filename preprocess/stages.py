@@ -4,18 +4,16 @@ A stage writes one file per source frame; a file that is there is complete (see 
 is kept whatever interrupts it. One source frame's pairs are in memory at a time.
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 
-from loaders.data_dir import encode_flow, pack_mask, unpack_mask
+from loaders.data_dir import decode_flow, encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
 from util import BoundedCache, UserError
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
-    "flow": ("first_pass", "adjacent", "flow"),
+    "flow": ("first_pass", "adjacent", "ahead", "flow"),
     "filter": ("valid_direct",),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),
@@ -90,16 +88,21 @@ class FrameWork:
         self.reader, self.loaded = Reader(data, plan.appearance, device), False
 
     def load(self):
-        """Give the frames to the estimator, once; with the adjacent flow that is stored, where some is."""
+        """Give the frames to the estimator, once."""
         if not self.loaded:
-            stored = partial(self.data.array, "adjacent") if self.data.has("adjacent", 0) else None
-            self.estimator.load_frames(FrameList(self.data, self.reader.frames), stored)
+            self.estimator.load_frames(FrameList(self.data, self.reader.frames), self.adjacent_flow)
             self.loaded = True
 
-    def adjacent(self, i, ahead=(None, None)):
+    def adjacent_flow(self, i):
+        """What `adjacent` has stored, or stores now."""
+        if not self.data.has("adjacent", i):
+            self.data.write("adjacent", i, self.estimator.adjacent(i))
+        return np.array(self.data.array("adjacent", i))
+
+    def adjacent(self, i, ahead=None):
         """What the flow of many frames depends on, between frame i and the next; nothing, with many an estimator."""
         self.load()
-        found = self.estimator.adjacent(i, ahead)
+        found = self.estimator.adjacent(i, self.taken_over(ahead))
         if found is not None:
             self.data.write("adjacent", i, found)
         return 1
@@ -108,10 +111,28 @@ class FrameWork:
         """Flow to the partners."""
         self.load()
         data, partners = self.data, self.data.partners(i)
-        flow = self.estimator.flow_from(i, partners, ahead)
+        flow = self.estimator.flow_from(i, partners, self.taken_over(ahead))
         assert flow.shape == (len(partners), data.height, data.width, 2), flow.shape
         data.write("flow", i, np.stack([encode_flow(one, data.flow_step) for one in flow]))
         return len(partners)
+
+    def handed_over(self, ahead, name):
+        """What is found ahead {name: flows (P, H, W, 2)}, in a file for another process: its path and the names."""
+        if ahead is None:
+            return None
+        path = self.data.path / "ahead" / f"{name}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, [[encode_flow(one, self.data.flow_step) for one in flows] for flows in ahead.values()])
+        return path, list(ahead)
+
+    def taken_over(self, ahead):
+        """The inverse of handed_over; what was not handed over stays."""
+        if not isinstance(ahead, tuple):
+            return ahead
+        path, names = ahead
+        flows = decode_flow(np.load(path), self.data.flow_step)
+        path.unlink()
+        return dict(zip(names, flows))
 
     def filter(self, i):
         """Cycle and occluded masks of the direct flow; empty for frames more than max_direct apart."""
@@ -146,31 +167,28 @@ def open_work(path, kind, *arguments):
 
 def estimate_flow(data, work, workers, todo, bar):
     """Flow of every source frame of `todo` to its partners."""
-    if todo:
-        missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)]
-        pairs = [((i, [i + 1]), (i + 1, [i])) for i in missing]
-        ahead = looked_ahead(work, [source for pair in pairs for source in pair])
-        tasks = ((i, (next(ahead), next(ahead))) for i in missing)  # of i and of i + 1
-        with bar.frames_of("adjacent flow", len(missing)) as advance:
-            share_out("adjacent", tasks, work, workers, advance)
+    missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)] if todo else []
+    with bar.frames_of("adjacent flow", len(missing)) as advance:
+        ahead = looked_ahead(work, missing, work.estimator.both_ways, pairs=2)
+        share_out("adjacent", zip(missing, ahead), work, workers, advance)
+    sources, longest = [(i, data.partners(i)) for i in todo], max(map(len, data.manifest["partners"]))
     with bar.pairs("flow", data, todo) as advance:
-        ahead = looked_ahead(work, [(i, data.partners(i)) for i in todo])
+        ahead = looked_ahead(work, sources, work.estimator.ahead, longest)
         share_out("flow", zip(todo, ahead), work, workers, advance)
-    data.remove("adjacent")
+    for folder in ("adjacent", "ahead"):
+        data.remove(folder)
     finish(data, "flow")
 
 
-def looked_ahead(work, sources):
-    """What the estimator knows ahead of each of `sources`, found here on the GPU, of several at once: a generator."""
+def looked_ahead(work, items, find, pairs):
+    """What the estimator finds ahead of each of `items`, of so many pairs, on the GPU, several at once: a generator."""
     if work.reader.device.type == "cpu":
-        yield from (None for _ in sources)
+        yield from (None for _ in items)
         return
-    height, width = work.data.height, work.data.width
-    longest = max((len(partners) for _, partners in sources), default=1)
-    at_once = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // (8 * height * width * longest)))
-    for first in range(0, len(sources), at_once):
-        work.load()
-        yield from work.estimator.ahead(sources[first : first + at_once])
+    work.load()
+    at_once = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // (8 * work.data.height * work.data.width * pairs)))
+    for first in range(0, len(items), at_once):
+        yield from find(items[first : first + at_once])
 
 
 def filter_flow(data, work, workers, todo, bar):
@@ -188,8 +206,11 @@ def chain_flow(data, work, workers, todo, bar):
 
 
 def share_out(what, tasks, work, workers, advance):
-    """Have each task done, by the workers or, where there are none, here."""
-    done = (getattr(work, what)(*task) for task in tasks) if workers is None else workers.do(what, tasks)
+    """Have each task (frame, what is found ahead of it) done, by the workers or, where there are none, here."""
+    if workers is None:
+        done = (getattr(work, what)(*task) for task in tasks)
+    else:
+        done = workers.do(what, ((i, *(work.handed_over(one, f"{what}-{i}") for one in ahead)) for i, *ahead in tasks))
     for pairs in done:
         advance(pairs)
 

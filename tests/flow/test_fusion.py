@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 import preprocess
 from benchmarks.scenes import make_scene
@@ -318,13 +319,13 @@ class OnGpu(Planted):
     """One whose flow the first process finds ahead; in a worker it has none."""
 
     def ahead(self, sources):
-        return [Planted.flow_from(self, i, partners) for i, partners in sources]
+        return [torch.from_numpy(Planted.flow_from(self, i, partners)) for i, partners in sources]
 
     def flow_from(self, i, partners, ahead=None):
         return ahead
 
     def for_workers(self):
-        return OnGpu(None)
+        return None
 
 
 def test_what_is_found_ahead_by_another_process_gives_the_same_flow(leaping):
@@ -333,6 +334,6 @@ def test_what_is_found_ahead_by_another_process_gives_the_same_flow(leaping):
     expected = here.flow_from(0, PARTNERS)
     worker = pickle.loads(pickle.dumps(first.for_workers()))
     worker.load_frames(leaping)
-    found = [worker.adjacent(i, first.ahead([(i, [i + 1]), (i + 1, [i])])) for i in range(len(leaping) - 1)]
+    found = [worker.adjacent(i, *first.both_ways([i])) for i in range(len(leaping) - 1)]
     worker.load_frames(leaping, found.__getitem__)
     assert np.array_equal(worker.flow_from(0, PARTNERS, *first.ahead([(0, PARTNERS)])), expected)

@@ -10,9 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from flow.candidates import FusedFlow
+from flow.estimator import Estimator
 from loaders.data_dir import write_image
-from preprocess import build
+from preprocess import build, stages
 from preprocess.workers import Workers
 from tests.helpers.paths import ROOT
 from util import UserError
@@ -122,3 +125,37 @@ def test_none_is_refused(clip, tmp_path):
     with pytest.raises(UserError, match=r"--workers 0: expected at least 1 process"):
         build(clip, tmp_path / "data", flow="dis", workers=0, quiet=True)
     assert not (tmp_path / "data").exists()
+
+
+class FoundAhead(Estimator):
+    """The true flow of the clip, as a GPU has it: the first process alone can find it."""
+
+    description = {"method": "true"}
+
+    def load_frames(self, frames, adjacent=None):
+        pass
+
+    def flow_from(self, i, partners, ahead=None):
+        return ahead if ahead is not None else self.ahead([(i, partners)])[0]
+
+    def ahead(self, sources):
+        return [torch.stack([torch.tensor([3.0, 1.0]).expand(*SIZE, 2) * (j - i) for j in partners])
+                for i, partners in sources]
+
+    def for_workers(self):
+        return None
+
+
+def test_workers_are_handed_what_the_first_process_finds_ahead(clip, tmp_path, monkeypatch):
+    def looked_ahead(work, items, find, pairs):
+        work.load()
+        return iter(find(items))
+
+    options = {"flow": FusedFlow({"true": FoundAhead()}), "device": "cpu", "quiet": True}
+    expected = build(clip, tmp_path / "alone", workers=1, **options)
+    monkeypatch.setattr(stages, "looked_ahead", looked_ahead)
+    build(clip, tmp_path / "shared", workers=2, **options)
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+    true = np.array([3, 1]) * np.array(expected.partners(0))[:, None]
+    apart = np.linalg.norm(expected.flow_fixed(0) * expected.flow_step - true[:, None, None], axis=-1)
+    assert np.median(apart, axis=(1, 2)).max() < 0.1
