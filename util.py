@@ -127,15 +127,20 @@ def seed_everything(seed):
     np.random.seed(seed % 2**32)
 
 
+def constants(values, like):
+    """Numbers -> tensor of the dtype and device of `like`, filled there: new_tensor's copy waits for the device."""
+    return torch.stack([like.new_full((), value) for value in values])
+
+
 def normalise_pixels(pixels, height, width):
     """(..., 2) pixels -> normalised xy. A side of one pixel maps to 0."""
-    size = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    size = constants([max(width - 1, 1), max(height - 1, 1)], pixels)
     return pixels / size * 2 - 1
 
 
 def denormalise_pixels(xy, height, width):
     """(..., 2) normalised xy -> pixels; inverse of normalise_pixels."""
-    size = xy.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    size = constants([max(width - 1, 1), max(height - 1, 1)], xy)
     return (xy + 1) / 2 * size
 
 
