@@ -33,6 +33,8 @@ def command(main):
         try:
             return main(*args, **kwargs)
         except UserError as error:
+            if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":  # not the first of torchrun's
+                sys.exit(0)  # they all meet it, and the first one says so; a 2 would end that, which may be saving
             message, code = str(error), 2
         except torch.OutOfMemoryError:
             code = 2

@@ -173,8 +173,8 @@ class Sampler:
 
     def __init__(self, pool, seed=0, hard=True, count_map=True, online=False, pair_weight="cos", swap=True):
         self.pool, self.hard, self.count_map, self.pair_weight, self.swap = pool, hard, count_map, pair_weight, swap
-        self.random = np.random.default_rng(seed)
-        self.generator = torch.Generator(pool.device).manual_seed(seed)
+        self.generator = torch.Generator(pool.device)
+        self.reseed(seed)
         # online error maps are a running mean over square cells, about 64 along the longer side
         self.cell = max(2, round(max(pool.height, pool.width) / 64)) if online else 1
         self.grid = (math.ceil(pool.height / self.cell), math.ceil(pool.width / self.cell))
@@ -184,6 +184,10 @@ class Sampler:
         self.running = torch.zeros(pool.num_frames, math.prod(self.grid), device=pool.device) if online else None
         self.error_maps = None  # (N, cells), pixels
         self.frame_error = None  # (N,) numpy
+
+    def reseed(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.generator.manual_seed(seed)
 
     def sample(self, num_pairs, num_points, max_interval):
         """One batch of pairs at most max_interval frames apart."""
