@@ -18,6 +18,7 @@ from loaders.correspondences import CorrespondencePool
 from loaders.data_dir import DataDir
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
+from training import ranks
 from training.schedules import interval, learning_rate_factor, periods
 from training.state import Average, Clock, Curves, Parts, check_finite, make_optimizer
 from training.surface import SurfaceObjective
@@ -74,11 +75,14 @@ def prepare(arguments, config, data, device):
     objective = OBJECTIVES[config.rendering](model, CorrespondencePool(data, device, config.storage), config)
     if state is None and arguments.init_from:
         initial_weights(model, arguments.init_from, device)
-    elif state is None:
+    elif state is None and ranks.is_first():
         objective.start()
+    ranks.copy_first(model)
     parts = Parts(model, make_optimizer(objective.rates()), objective.sampler, Average(model, config.ema))
     if state is not None:
         parts.restore(state)
+    if not ranks.is_first():
+        parts.reseed(ranks.seed_of(config.seed, ranks.rank(), state["step"] if state else 0))
     return parts, objective, state
 
 
@@ -93,7 +97,8 @@ def record(parts, curves, step, config, good, out_dir, extra):
     rows = curves.fetch()
     problem = check_finite(rows, curves.names, step - len(rows))
     if problem:
-        checkpoints.save_state(out_dir, good | {"best": curves.best}, config.keep)
+        if ranks.is_first():
+            checkpoints.save_state(out_dir, good | {"best": curves.best}, config.keep)
         raise UserError(f"{problem}; the state after step {good['step']} is saved in {out_dir}. Lower the learning "
                         "rates, set grad_clip, or try another seed")
     rates = {f"learning_rate/{group['name']}": group["lr"] for group in parts.optimizer.param_groups}
@@ -102,51 +107,56 @@ def record(parts, curves, step, config, good, out_dir, extra):
 
 def train(arguments, config):
     """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
-    data, device, out_dir = DataDir.open(arguments.data_dir), pick_device(config.device), Path(arguments.out_dir)
+    data, device, out_dir = DataDir.open(arguments.data_dir), ranks.own_device(config.device), Path(arguments.out_dir)
+    first = ranks.is_first()  # of several processes, of which it writes and prints
     data = data.without(held_out.choose(data, config.held_out, config.seed))
     seed_everything(config.seed)
     parts, objective, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
-    with atomic_path(out_dir / "config.json") as temporary:
-        save_config(config, temporary)
+    if first:
+        with atomic_path(out_dir / "config.json") as temporary:
+            save_config(config, temporary)
     step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
 
     def snapshot():
         return parts.snapshot(step, clock.elapsed, config, data)
 
     best = state.get("best", math.inf) if state else math.inf
-    curves, good = Curves(out_dir, step, config, best), snapshot()
+    curves, good = Curves(out_dir if first else None, step, config, best), snapshot()
 
-    with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet) as bar:
-        progress = clock.progress(step)
-        while progress < 1 and stop.received is None:
+    with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet or not first) as bar:
+        progress, received = ranks.agree(clock.progress(step), stop.received)
+        while progress < 1 and received is None:
             max_interval = interval(progress, config.interval_start, config.interval_every, model.num_frames - 1)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
 
             terms, statistics, error = objective(batch, progress)
             loss = losses.total(terms, objective.weights(progress))
             loss.backward()
+            ranks.average(p.grad for p in model.parameters())
             norm = parts.update(step, learning_rate_factor(progress, config), config.grad_clip)
             sampler.learn(batch, error)
             curves.add(loss, terms, statistics | {"gradient_norm": norm})
             step += 1
 
-            before, progress = progress, clock.progress(step)
-            done = progress >= 1 or stop.received is not None
+            before = progress
+            progress, received = ranks.agree(clock.progress(step), stop.received)
+            done = progress >= 1 or received is not None
             if maps_are_due(before, progress, config):
                 sampler.set_error_maps(render_error_maps(model, data))
             if step % config.log_every == 0 or done:
                 record(parts, curves, step, config, good, out_dir, {"max_interval": max_interval})
                 if step % config.log_every == 0:  # not where a run happens to end: a resumed one sees the same maps
+                    ranks.average([sampler.running])
                     sampler.publish()
                 good = snapshot()
                 curves.images(step, model, data, clock.elapsed)
                 bar.set_postfix_str(f"flow error {curves.error:.2f} px")
-            if step % config.save_every == 0 or done:
+            if first and (step % config.save_every == 0 or done):
                 is_best, latest = curves.is_best(), good if good["step"] == step else snapshot()
                 checkpoints.save_state(out_dir, latest | {"best": curves.best}, config.keep, is_best)
             bar.update(clock.position(step) - bar.n)
-    return step, clock.elapsed, stop.received
+    return step, clock.elapsed, received
 
 
 def measure_held_out(arguments, config):
@@ -179,7 +189,10 @@ def main(argv=None):
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
-    step, seconds, received = train(arguments, config)
+    with ranks.joined(config.device):
+        step, seconds, received = train(arguments, config)
+        if not ranks.is_first():
+            return
     why = f"stopped by {received}; go on with --resume" if received else "done"
     print(f"{why}: {step} steps, {seconds / 60:.1f} minutes; checkpoint in {checkpoints.newest(arguments.out_dir)}")
     if config.held_out:

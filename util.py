@@ -33,6 +33,8 @@ def command(main):
         try:
             return main(*args, **kwargs)
         except UserError as error:
+            if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":  # not the first of torchrun's
+                sys.exit(0)  # they all meet it, and the first one says so; a 2 would end that, which may be saving
             message, code = str(error), 2
         except torch.OutOfMemoryError:
             code = 2
@@ -127,15 +129,20 @@ def seed_everything(seed):
     np.random.seed(seed % 2**32)
 
 
+def constants(values, like):
+    """Numbers -> tensor of the dtype and device of `like`, filled there: new_tensor's copy waits for the device."""
+    return torch.stack([like.new_full((), value) for value in values])
+
+
 def normalise_pixels(pixels, height, width):
     """(..., 2) pixels -> normalised xy. A side of one pixel maps to 0."""
-    size = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    size = constants([max(width - 1, 1), max(height - 1, 1)], pixels)
     return pixels / size * 2 - 1
 
 
 def denormalise_pixels(xy, height, width):
     """(..., 2) normalised xy -> pixels; inverse of normalise_pixels."""
-    size = xy.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    size = constants([max(width - 1, 1), max(height - 1, 1)], xy)
     return (xy + 1) / 2 * size
 
 

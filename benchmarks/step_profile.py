@@ -46,8 +46,8 @@ class ByteCounter(TorchDispatchMode):
 class Step:
     """A training step as train.train makes it, in parts that can be timed."""
 
-    def __init__(self, arguments, config, device):
-        self.device, self.config = device, config
+    def __init__(self, arguments, config, device, clock=time.perf_counter):
+        self.device, self.config, self.clock = device, config, clock
         data = DataDir.open(arguments.data_dir)
         seed_everything(config.seed)
         self.parts, self.objective, _ = train.prepare(arguments, config, data, device)
@@ -58,10 +58,10 @@ class Step:
     @contextmanager
     def timed(self, name):
         synchronize(self.device)
-        start = time.perf_counter()
+        start = self.clock()
         yield
         synchronize(self.device)
-        self.seconds.setdefault(name, []).append(time.perf_counter() - start)
+        self.seconds.setdefault(name, []).append(self.clock() - start)
 
     def __call__(self):
         config, sampler = self.config, self.parts.sampler

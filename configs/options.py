@@ -87,7 +87,8 @@ OPTIONS = [
     ),
     *_group(
         "model: a surface", SURFACE,
-        ("depth_cell", int, 2, (1, 64), "pixels per cell of the depth maps"),
+        ("depth_cell", int, 0, (0, 64), "pixels per cell of the depth maps; 0: as many as leave 128 cells along the"
+         " longer side, at least 2"),
         ("depth_start", str, "occlusions", ("occlusions", "flat"), "depth before any training: in the order that the"
          " flow's occlusions show, or in none"),
         ("depth_margin", float, 0.2, (0.001, 1), "how far hidden points lie behind what hides them"),

@@ -5,6 +5,7 @@ work over pixels runs where the correspondences live, without waiting for the de
 storage 'disk', where the memory map pages in what is read).
 """
 
+import functools
 import math
 import warnings
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from loaders.data_dir import decode_flow, mask_bit, mask_byte
-from util import inside_image
+from util import constants, inside_image
 
 HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
 LARGEST_ERROR = 5.0  # pixels; running error maps count larger ones as this: they are outliers of the flow, mostly
@@ -60,8 +61,7 @@ class CorrespondencePool:
         flow = [data.flow_fixed(i).reshape(-1, self.height * self.width, 2) for i in self._frames()]
         self.flow, self.bits = self._load(flow, rows), self._load([data.valid_bits(i) for i in self._frames()], rows)
         self.frames = torch.from_numpy(data.frames()).flatten(1, 2).to(self.device)  # (N, H*W, 3) uint8
-        self.counts = torch.from_numpy(np.stack([data.count_map(i) for i in self._frames()]).astype(np.int32))
-        self.counts = self.counts.flatten(1).to(self.device)  # (N, H*W)
+        self.data = data
 
     def _frames(self):
         return range(self.num_frames)
@@ -84,6 +84,12 @@ class CorrespondencePool:
         for part, array, of_frame in zip(block.split(counts), arrays, rows):
             part.copy_(torch.from_numpy(np.array(array[of_frame])))
         return block
+
+    @functools.cached_property
+    def counts(self):
+        """int32 (N, H*W): number of valid partners of every pixel; of all samplers only the volume's wants them."""
+        counts = np.stack([self.data.count_map(i) for i in self._frames()]).astype(np.int32)
+        return torch.from_numpy(counts).flatten(1).to(self.device)
 
     # Numbers of pairs (numpy)
 
@@ -133,7 +139,7 @@ class CorrespondencePool:
         base = pixels.floor()
         total = 0
         for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            corner = base + pixels.new_tensor([dx, dy])
+            corner = base + constants([dx, dy], pixels)
             weight = (1 - (pixels - corner).abs()).prod(-1) * inside_image(corner, self.height, self.width)
             x = corner[..., 0].clamp(0, self.width - 1).long()
             y = corner[..., 1].clamp(0, self.height - 1).long()
@@ -167,8 +173,8 @@ class Sampler:
 
     def __init__(self, pool, seed=0, hard=True, count_map=True, online=False, pair_weight="cos", swap=True):
         self.pool, self.hard, self.count_map, self.pair_weight, self.swap = pool, hard, count_map, pair_weight, swap
-        self.random = np.random.default_rng(seed)
-        self.generator = torch.Generator(pool.device).manual_seed(seed)
+        self.generator = torch.Generator(pool.device)
+        self.reseed(seed)
         # online error maps are a running mean over square cells, about 64 along the longer side
         self.cell = max(2, round(max(pool.height, pool.width) / 64)) if online else 1
         self.grid = (math.ceil(pool.height / self.cell), math.ceil(pool.width / self.cell))
@@ -178,6 +184,10 @@ class Sampler:
         self.running = torch.zeros(pool.num_frames, math.prod(self.grid), device=pool.device) if online else None
         self.error_maps = None  # (N, cells), pixels
         self.frame_error = None  # (N,) numpy
+
+    def reseed(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.generator.manual_seed(seed)
 
     def sample(self, num_pairs, num_points, max_interval):
         """One batch of pairs at most max_interval frames apart."""
@@ -253,10 +263,12 @@ class Sampler:
         """Online maps: move the cells that the batch touched towards its flow errors (P, n), in pixels."""
         if not self.online:
             return
-        to_pool = {"device": self.pool.device, "non_blocking": True}
-        cells = batch.source_frames.to(**to_pool)[:, None] * math.prod(self.grid) + batch.source_cells.to(**to_pool)
-        weighted = (batch.weight > 0).to(**to_pool).float().flatten()
-        error = error.detach().to(**to_pool).flatten().clamp(max=LARGEST_ERROR) * weighted
+        # copies that wait, where the pool is not on the model's device: what is read here has to have arrived
+        frames, places, weight, error = (tensor.detach().to(self.pool.device) for tensor in (
+            batch.source_frames, batch.source_cells, batch.weight, error))
+        cells = frames[:, None] * math.prod(self.grid) + places
+        weighted = (weight > 0).float().flatten()
+        error = error.flatten().clamp(max=LARGEST_ERROR) * weighted
         running = self.running.flatten()
         total = torch.zeros_like(running).index_add_(0, cells.flatten(), error)
         number = torch.zeros_like(running).index_add_(0, cells.flatten(), weighted)

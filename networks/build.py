@@ -9,7 +9,7 @@ from networks.surface import SurfaceModel
 
 def build_model(num_frames, height, width, *, rendering="volume", mapping="invertible", coupling_layers=6,
                 coupling_width=256, coupling_hidden=3, affine=True, zero_init=False, code_scale=256.0,
-                max_log_scale=8.0, field_width=512, field_layers=3, field_scale=256.0, num_samples=32, depth_cell=2,
+                max_log_scale=8.0, field_width=512, field_layers=3, field_scale=256.0, num_samples=32, depth_cell=0,
                 depth_margin=0.2, amp=False):
     """A VideoModel, or a SurfaceModel for rendering 'surface', with the named architecture."""
     if mapping == "invertible":

@@ -25,7 +25,7 @@ class GridMapping(nn.Module):
         super().__init__()
         self.axes = [i % 2 for i in range(num_layers)]
         self.num_frames, self.max_log_scale = num_frames, max_log_scale
-        self.size = num_frames, max(level[1] for level in levels), max(level[2] for level in levels)
+        self.size = max(level[1] for level in levels), max(level[2] for level in levels)
         self.levels = nn.ParameterList(
             torch.zeros(1, 2 * num_layers, -(-(num_frames - 1) // frames) + 1, knots, depths)
             for frames, knots, depths in levels
@@ -33,9 +33,21 @@ class GridMapping(nn.Module):
 
     def condition(self, frame_ids):
         """(F,) long -> scales and shifts of all layers (F, 2 * layers, knots, depths)."""
-        total = sum(level if level.shape[2:] == self.size else
-                    F.interpolate(level, self.size, mode="trilinear", align_corners=True) for level in self.levels)
-        return total[0].transpose(0, 1)[frame_ids]
+        return sum(self.level_at(level[0].transpose(0, 1), frame_ids) for level in self.levels)
+
+    def level_at(self, level, frame_ids):
+        """A level (T, 2 * layers, k, d) at frames (F,), linear between its knots -> (F, 2 * layers, knots, depths).
+
+        Space and depth first, then time: a coarse level is made fine at its few knots in time only.
+        """
+        if level.shape[2:] != self.size:
+            level = F.interpolate(level, self.size, mode="bilinear", align_corners=True)
+        if len(level) == self.num_frames:
+            return level.index_select(0, frame_ids)
+        place = frame_ids.to(level) * ((len(level) - 1) / (self.num_frames - 1))
+        before = place.floor().clamp(max=len(level) - 2)
+        share = (place - before).view(-1, 1, 1, 1)
+        return torch.lerp(level.index_select(0, before.long()), level.index_select(0, before.long() + 1), share)
 
     def scale_and_shift(self, kept, z, grid):
         """Coordinates kept, z (F, M) -> s, t (F, M)."""

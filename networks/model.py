@@ -68,7 +68,7 @@ class VideoModel(nn.Module):
         if self.conditions is None:
             condition = self.mapping.condition(frame_ids)
         else:
-            condition = tree_map(lambda of_all: of_all[frame_ids], self.conditions)
+            condition = tree_map(lambda of_all: of_all.index_select(0, frame_ids), self.conditions)
         return direction(points.reshape(points.shape[0], -1, 3), condition).reshape(points.shape)
 
     def normalise(self, pixels):

@@ -12,17 +12,23 @@ from torch import nn
 from networks.model import Prediction, Rays, VideoModel
 
 MIDDLE = 1.0  # depth of the start, half way between NEAR and FAR
+CELLS = 128  # of the depth maps along the longer side, unless a cell's size is given: a step costs the same at any size
+FINEST_CELL = 2  # pixels
 
 
 class SurfaceModel(VideoModel):
-    """VideoModel with one sample a ray; depth (N, h, w), one value per cell of `cell` pixels, bilinear between."""
+    """VideoModel with one sample a ray; depth (N, h, w), one value per cell of `cell` pixels, bilinear between.
+
+    cell 0: as many pixels as leave CELLS cells along the longer side.
+    """
 
     refined_by_flow = True
 
-    def __init__(self, num_frames, height, width, mapping, field, cell=2, margin=0.2):
+    def __init__(self, num_frames, height, width, mapping, field, cell=0, margin=0.2):
         super().__init__(num_frames, height, width, mapping, field, num_samples=1)
-        self.cell, self.margin = cell, margin
-        self.depth = nn.Parameter(torch.full((num_frames, *grid_size(height, width, cell)), MIDDLE))
+        self.cell = cell or max(FINEST_CELL, round(max(height, width) / CELLS))
+        self.margin = margin
+        self.depth = nn.Parameter(torch.full((num_frames, *grid_size(height, width, self.cell)), MIDDLE))
 
     def surface_depth(self, frame_ids, pixels):
         """Depth of the visible surface of frames (F,) at pixels (F, n, 2) -> (F, n); the border's value outside."""
@@ -62,7 +68,9 @@ def sample_grid(grids, ids, positions):
     wx, wy = x - left, y - top
     index = (ids[:, None] * height + top.long()) * width + left.long()
     right, below = int(width > 1), width * int(height > 1)
-    flat = grids.flatten()
-    upper = flat[index] * (1 - wx) + flat[index + right] * wx
-    lower = flat[index + below] * (1 - wx) + flat[index + below + right] * wx
+    corners = torch.stack([index, index + right, index + below, index + below + right])
+    # one look-up of all corners: the gradient of each is a tensor as large as the grids
+    values = grids.flatten().index_select(0, corners.flatten()).view_as(corners)
+    upper = values[0] * (1 - wx) + values[1] * wx
+    lower = values[2] * (1 - wx) + values[3] * wx
     return upper * (1 - wy) + lower * wy

@@ -15,6 +15,8 @@ import checkpoints
 from loaders.correspondences import Sampler
 from networks import query, rendering
 from networks.model import VideoModel
+from training import ranks
+from util import seed_everything
 
 IMAGE_TIME_SHARE = 0.03  # of the training time may go to TensorBoard images
 
@@ -115,12 +117,18 @@ class Parts(NamedTuple):
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"].cpu())
 
+    def reseed(self, seed):
+        """Draw from here on what no other rank draws."""
+        seed_everything(seed)
+        self.sampler.reseed(seed)
+
 
 class Curves:
     """What TensorBoard shows. Values wait on the device and are fetched once every log_every steps."""
 
     def __init__(self, out_dir, step, config, best=math.inf):
-        self.writer, self.rows, self.names = SummaryWriter(str(out_dir), purge_step=step or None), [], None
+        self.writer = SummaryWriter(str(out_dir), purge_step=step or None) if out_dir else None  # the first rank's
+        self.rows, self.names = [], None
         self.last, self.image_seconds, self.image_every = time.monotonic(), 0.0, config.image_every
         self.next_image, self.error, self.best = step + config.image_every, math.inf, best
 
@@ -130,8 +138,12 @@ class Curves:
         self.rows.append(torch.stack([value.detach().float() for value in values.values()]))
 
     def fetch(self):
-        """Values (steps, names) since the last fetch, on the CPU: the only wait for the device in the loop."""
+        """Values (steps, names) since the last fetch, on the CPU: the only wait for the device in the loop.
+
+        The means over all ranks: what is not finite in one of them is so in all.
+        """
         rows, self.rows = torch.stack(self.rows).cpu(), []
+        ranks.average([rows])
         return rows
 
     def write(self, step, rows, extra):
@@ -139,6 +151,8 @@ class Curves:
         seconds, self.last = time.monotonic() - self.last, time.monotonic()
         means = dict(zip(self.names, rows.mean(0).tolist()))
         self.error = means["flow_error_px/all"]
+        if self.writer is None:
+            return
         for name, value in (means | extra | {"speed/steps_per_second": len(rows) / seconds}).items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
@@ -150,7 +164,9 @@ class Curves:
 
     def images(self, step, model, data, elapsed):
         """Now and then input, rendered colour and depth of a frame, as long as they cost less than their share."""
-        if not self.image_every or step < self.next_image or self.image_seconds > IMAGE_TIME_SHARE * elapsed:
+        if self.writer is None or not self.image_every or step < self.next_image:
+            return
+        if self.image_seconds > IMAGE_TIME_SHARE * elapsed:
             return
         start, self.next_image = time.monotonic(), step + self.image_every
         frame = step // self.image_every % model.num_frames

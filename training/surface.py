@@ -15,6 +15,7 @@ from training.schedules import ramp, robust_scale
 from util import inside_image
 
 COLOUR_EVERY = 4  # colours, which the surface's shape does not follow, at every fourth point only
+FLAT_FRAMES = 32  # whose depth is flattened in a step: of longer videos as many, drawn anew each time
 
 
 class SurfaceObjective:
@@ -25,16 +26,16 @@ class SurfaceObjective:
         hard = config.sampling == "hard"
         self.sampler = SurfaceSampler(pool, config.seed, hard, online=hard and config.error_map == "online",
                                       pair_weight=config.pair_weight)
-        self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, config.depth_cell)]
+        self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, model.cell)]
 
     def start(self):
         """The order of surfaces as the flow's occlusions show it, unless depth is to start flat."""
         if self.config.depth_start == "flat":
             return
-        config, pool = self.config, self.sampler.pool
+        config, pool, model = self.config, self.sampler.pool, self.model
         guess = SurfaceSampler(pool, config.seed)  # of its own: training's batches do not depend on how long it looked
         edges = [weights.to(pool.device) for weights in self.edges]
-        self.model.depth.data.copy_(initial_depth(guess, config.depth_cell, config.depth_margin, edges))
+        model.depth.data.copy_(initial_depth(guess, model.cell, config.depth_margin, edges))
 
     def rates(self):
         return network_rates(self.model, self.config) | {"depth": ([self.model.depth], self.config.lr_depth)}
@@ -58,6 +59,14 @@ def loss_weights(progress, config):
         "depth_behind": config.w_depth_behind,
         "depth_flatness": config.w_depth_flatness,
     }
+
+
+def flatness(depth, edges):
+    """Total variation of depth maps (N, h, w), or of some that are drawn: on average the same, at a bounded cost."""
+    if len(depth) > FLAT_FRAMES:
+        frames = torch.rand(len(depth), device=depth.device).argsort()[:FLAT_FRAMES]
+        depth, *edges = (maps.index_select(0, frames) for maps in (depth, *edges))
+    return losses.total_variation(depth, edges)
 
 
 def surface_terms(model, batch, pool, edges, robust_px):
@@ -86,7 +95,7 @@ def surface_terms(model, batch, pool, edges, robust_px):
         "depth_same": losses.masked_mean(gap.abs(), visible & ~hidden),
         "depth_front": losses.masked_mean((-gap).clamp(min=0), inside),
         "depth_behind": losses.masked_mean((model.margin - gap).clamp(min=0), hidden),
-        "depth_flatness": losses.total_variation(model.depth, edges),
+        "depth_flatness": flatness(model.depth, edges),
     }
     error = (pixels_2 - batch.pixels_2).detach().norm(dim=-1)
     return terms, ray_statistics(batch, torch.ones_like(points[..., 2]), error), error

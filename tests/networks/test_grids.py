@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from networks.grids import LEVELS, GridMapping
 
@@ -38,6 +39,15 @@ def test_round_trip_in_both_orders(num_frames):
     if num_frames > 1:
         one = points[:1].expand(num_frames, -1, -1)
         assert mapping.to_frame(one, condition).diff(dim=0).abs().amax((1, 2)).min() > 1e-3  # frames differ
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 9, 20])
+def test_levels_are_linear_in_time_space_and_depth(num_frames):
+    mapping = random_mapping(num_frames)
+    size = num_frames, 16, 33
+    whole = sum(F.interpolate(level, size, mode="trilinear", align_corners=True) for level in mapping.levels)[0]
+    frames = torch.arange(num_frames).flip(0)
+    assert torch.allclose(mapping.condition(frames), whole.transpose(0, 1)[frames], atol=1e-12)
 
 
 def test_starts_as_the_identity():

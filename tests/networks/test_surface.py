@@ -25,6 +25,16 @@ def test_grid_covers_the_image(height, width, cell):
     assert (rows - 2) * cell < height - 1 and (columns - 2) * cell < width - 1
 
 
+SIZES = [(2, 2, 2), (144, 256, 2), (320, 240, 2), (480, 854, 7), (1920, 1080, 15)]
+
+
+@pytest.mark.parametrize("height, width, cell", SIZES)
+def test_unless_it_is_given_a_cell_grows_with_the_frame(height, width, cell):
+    model = SurfaceModel(1, height, width, None, None)
+    assert model.cell == cell and max(model.depth.shape) <= 161  # 2 px up to sides of 320, about 128 cells beyond
+    assert SurfaceModel(1, height, width, None, None, cell=3).cell == 3
+
+
 def test_a_point_behind_the_depth_map_is_hidden():
     model = build_model(3, 20, 30, rendering="surface", coupling_width=8, field_width=8, zero_init=True, affine=False)
     with torch.no_grad():

@@ -115,7 +115,7 @@ def hand_made_pool():
 
 def options(**changed):
     return SimpleNamespace(**{"sampling": "hard", "error_map": "online", "seed": 3, "count_map": True, "swap": True,
-                              "pair_weight": "cos", "compile": False, "depth_cell": 2, "depth_margin": 0.25,
+                              "pair_weight": "cos", "compile": False, "depth_margin": 0.25,
                               "mask_near": 0.5, "depth_start": "occlusions", "flow_robust_start": 8.0,
                               "flow_robust_px": 2.0} | changed)
 
@@ -127,7 +127,7 @@ def options(**changed):
 ])
 def test_samplers_are_made_as_the_options_say(changed, expected):
     config, pool = options(**changed), hand_made_pool()
-    model = SimpleNamespace(depth=torch.zeros(N, 4, 5))
+    model = SimpleNamespace(depth=torch.zeros(N, 4, 5), cell=2)
     volumes = volume.VolumeObjective(model, pool, config).sampler
     surfaces = surface.SurfaceObjective(model, pool, config).sampler
     assert type(volumes) is Sampler and type(surfaces) is SurfaceSampler
@@ -141,7 +141,7 @@ def test_samplers_are_made_as_the_options_say(changed, expected):
 
 def test_a_surface_starts_from_what_the_flow_shows(monkeypatch):
     config, pool, asked = options(), hand_made_pool(), []
-    model = SimpleNamespace(depth=torch.nn.Parameter(torch.zeros(N, 4, 5)))
+    model = SimpleNamespace(depth=torch.nn.Parameter(torch.zeros(N, 4, 5)), cell=2)
     objective = surface.SurfaceObjective(model, pool, config)
     across, down = objective.edges
     assert across.shape == (N, H // 2 + 1, -(-W // 2) - 1) and down.shape == (N, H // 2, -(-W // 2))
@@ -165,7 +165,7 @@ def test_a_surface_starts_from_what_the_flow_shows(monkeypatch):
 
 def test_a_batch_goes_through_the_model_with_what_progress_makes_of_the_options(monkeypatch):
     config, pool, asked = options(), hand_made_pool(), []
-    model = SimpleNamespace(depth=torch.zeros(N, 4, 5), num_samples=6)
+    model = SimpleNamespace(depth=torch.zeros(N, 4, 5), cell=2, num_samples=6)
     batch = SimpleNamespace(weight=torch.zeros(7, 4))
     monkeypatch.setattr(surface, "surface_terms", lambda *given: asked.append(given) or "surface")
     monkeypatch.setattr(volume, "volume_terms", lambda *given: asked.append(given) or "volume")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from losses import total_variation
 from tests.helpers.known_surface import known_model
-from training.surface import surface_terms
+from training.surface import FLAT_FRAMES, flatness, surface_terms
 
 # x, y in frame 0 and 1; hidden, visible (as the flow there says) and covisible (as the batch's own flow says)
 POINTS = {
@@ -79,3 +80,30 @@ def test_depth_terms_move_depths_only(known_evidence):
     (terms["depth_same"] + terms["depth_front"] + terms["depth_behind"]).backward()
     assert model.depth.grad[:2].abs().max() > 0
     assert all(level.grad is None or not level.grad.any() for level in model.mapping.levels)
+
+
+def step_maps(num_frames):
+    """Depth maps of 2 x 2 cells, of frame k with a step of k + 1 across at a weight of 0.5, and flat downwards."""
+    depth = torch.zeros(num_frames, 2, 2)
+    depth[:, :, 1] = 1.0 + torch.arange(num_frames)[:, None]
+    return depth.requires_grad_(True), [torch.full((num_frames, 2, 1), 0.5), torch.ones(num_frames, 1, 2)]
+
+
+def test_all_frames_of_a_short_video_are_flattened():
+    depth, edges = step_maps(FLAT_FRAMES)
+    assert flatness(depth, edges).item() == pytest.approx(0.5 * (FLAT_FRAMES + 1) / 2)
+
+
+def test_frames_of_a_long_video_are_flattened_in_turns_and_on_average_alike():
+    depth, edges = step_maps(3 * FLAT_FRAMES)
+    found, share = [], torch.zeros(len(depth))
+    for _ in range(400):
+        found.append(flatness(depth, edges))
+        gradient, = torch.autograd.grad(found[-1], depth)
+        drawn = gradient.flatten(1).any(1)
+        assert drawn.sum() == FLAT_FRAMES
+        share += drawn / 400
+        values = depth.detach()[drawn]
+        assert found[-1].item() == pytest.approx(total_variation(values, [w[:FLAT_FRAMES] for w in edges]).item())
+    assert torch.stack(found).mean().item() == pytest.approx(0.5 * (len(depth) + 1) / 2, rel=0.03)
+    assert (share - 1 / 3).abs().max() < 0.12  # five deviations
