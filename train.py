@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 import checkpoints
-import losses
 from configs.options import OPTIONS, add_options, resolve, save_config
 from evaluation import held_out
 from loaders.correspondences import CorrespondencePool
@@ -19,6 +18,7 @@ from loaders.data_dir import DataDir
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
 from training import ranks
+from training.graphs import differentiation
 from training.schedules import interval, learning_rate_factor, periods
 from training.state import Average, Clock, Curves, Parts, check_finite, make_optimizer
 from training.surface import SurfaceObjective
@@ -55,7 +55,7 @@ def check_same_run(state, config, data):
     """A run resumes with the same video and options; only its length and the logging may change."""
     if state["video"]["fingerprint"] != data.fingerprint:
         raise UserError(f"--resume: {data.path} was made from another video than the run's ({state['video']['name']})")
-    free = {"num_iters", "max_minutes", "device", "threads", "storage"}
+    free = {"num_iters", "max_minutes", "device", "threads", "storage", "graph"}
     free |= {option.name for option in OPTIONS if option.group == "logging"}
     before = {"held_out": 0.0} | state["config"]  # older runs held nothing out
     for key, value in vars(config).items():
@@ -113,6 +113,8 @@ def train(arguments, config):
     seed_everything(config.seed)
     parts, objective, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
+    all_on_gpu = device.type == "cuda" and sampler.pool.storage == "device"
+    differentiate = differentiation(objective, record=all_on_gpu and config.graph and not config.compile)
     if first:
         with atomic_path(out_dir / "config.json") as temporary:
             save_config(config, temporary)
@@ -130,9 +132,7 @@ def train(arguments, config):
             max_interval = interval(progress, config.interval_start, config.interval_every, model.num_frames - 1)
             batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
 
-            terms, statistics, error = objective(batch, progress)
-            loss = losses.total(terms, objective.weights(progress))
-            loss.backward()
+            loss, terms, statistics, error = differentiate(batch, progress)  # the objective, forwards and backwards
             ranks.average(p.grad for p in model.parameters())
             norm = parts.update(step, learning_rate_factor(progress, config), config.grad_clip)
             sampler.learn(batch, error)

@@ -28,6 +28,7 @@ from flow.raft_weights import load_raft
 from loaders.correspondences import CorrespondencePool
 from networks import query
 from preprocess import build
+from training.graphs import differentiation
 from training.volume import volume_terms
 from util import UserError, command, pick_device
 
@@ -36,7 +37,7 @@ SMALL = {  # networks for which a CPU needs a second, of every preset
     "volume.txt": ["--coupling_width", "32", "--field_width", "32", "--num_samples", "8"],
     "paper.txt": ["--coupling_width", "32", "--field_width", "32", "--num_samples", "8"],
 }
-STEPS = 60  # of the small training
+STEPS = 30  # of the small training
 
 
 class Check(NamedTuple):
@@ -112,7 +113,7 @@ def check_objective(data, device, preset):
             jitter = torch.rand(*batch.weight.shape, config.num_samples, generator=torch.Generator().manual_seed(0))
             terms, *_ = volume_terms(model, batch.to(where), jitter.to(where))
         else:
-            terms, *_ = objective(batch.to(where), 0.5)
+            terms, *_ = objective(batch.to(where), objective.scales(0.5))
         losses.total(terms, objective.weights(0.5)).backward()
         gradient = torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
         found[where.type] = {name: float(term.detach()) for name, term in terms.items()}, gradient
@@ -121,6 +122,30 @@ def check_objective(data, device, preset):
     yield Check(f"{preset}: loss terms", 100 * relative, 1, "%")
     relative = float((gradient_here - gradient_there).norm() / gradient_here.norm())
     yield Check(f"{preset}: gradient", 100 * relative, 5, "%")
+
+
+def check_graph(data, device, preset):
+    """A step that is recorded and replayed, at other progress than it was recorded at, against one that is not."""
+    _, config = train.parse(["--config", f"configs/{preset}", "--data_dir", str(data.path), "--out_dir", "unused",
+                             "--amp", "false", "--num_pairs", "8", "--num_points", "32", *SMALL[preset]])
+    torch.manual_seed(0)
+    model = checkpoints.model_from(vars(config), checkpoints.describe_video(data)).to(device)
+    objective = train.OBJECTIVES[config.rendering](model, CorrespondencePool(data, device), config)
+    first, second = (objective.sampler.sample(config.num_pairs, config.num_points, 4) for _ in range(2))
+    found = {}
+    for record in (False, device.type == "cuda"):
+        step = differentiation(objective, record)
+        for batch, progress in ((first, 0.1), (second, 0.7)):
+            torch.manual_seed(1)  # where a ray's samples lie is random
+            loss, *_ = step(batch, progress)
+            gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            found[record, progress] = loss.detach().clone(), gradient.clone()
+            model.zero_grad(set_to_none=True)
+    for progress in (0.1, 0.7):
+        plain, recorded = found[False, progress], found[device.type == "cuda", progress]
+        for name, expected, got, allowed in zip(("loss", "gradient"), plain, recorded, (0.1, 1)):
+            relative = float((expected - got).norm() / expected.norm())
+            yield Check(f"{preset}: recorded step at {progress}, {name}", 100 * relative, allowed, "%")
 
 
 def check_training(data, device, work, preset):
@@ -147,6 +172,7 @@ def all_checks(device, weights, work):
     parts = [functools.partial(check_raft, scene, device, weights), functools.partial(check_appearance, scene, device),
              functools.partial(check_preprocessing, scene, device, work)]
     parts += [functools.partial(check_objective, data, device, preset) for preset in SMALL]
+    parts += [functools.partial(check_graph, data, device, preset) for preset in ("default.txt", "volume.txt")]
     parts += [functools.partial(check_training, data, device, work, preset) for preset in ("default.txt", "volume.txt")]
     for part in parts:
         try:

@@ -68,7 +68,7 @@ class Step:
         with self.timed("batch"):
             batch = sampler.sample(config.num_pairs, config.num_points, self.max_interval).to(self.device)
         with self.timed("forward"):
-            terms, _, error = self.objective(batch, PROGRESS)
+            terms, _, error = self.objective(batch, self.objective.scales(PROGRESS))
             loss = losses.total(terms, self.objective.weights(PROGRESS))
         with self.timed("backward"):
             loss.backward()

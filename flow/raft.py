@@ -16,7 +16,7 @@ from networks.layers import bfloat16_is_fast
 from util import BoundedCache, source_hash
 
 FEATURE_CACHE_BYTES = 2**30
-VOLUME_BYTES = 2**30  # correlation volumes held at once
+VOLUME_BYTES = {"cpu": 2**28, "cuda": 2**31}  # correlation volumes held at once: batches pay on a GPU
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class RaftFlow(Estimator):
         """
         self.model = model.to(device)
         self.device = torch.device(device)
+        self.volume_bytes = VOLUME_BYTES.get(self.device.type, VOLUME_BYTES["cpu"])
         self.iterations = iterations
         self.scale, self.settings = scale, settings
         self.half = half_precision(self.device) if half else None
@@ -100,7 +101,7 @@ class RaftFlow(Estimator):
         """Pairs whose correlation volumes fit in VOLUME_BYTES together."""
         left, right, top, bottom = self.padding
         cells = (self.network_size[0] + top + bottom) * (self.network_size[1] + left + right) / raft.STRIDE**2
-        return max(1, int(VOLUME_BYTES / (4 * cells**2 * 4 / 3)))
+        return max(1, int(self.volume_bytes / (4 * cells**2 * 4 / 3)))
 
     def advance(self, walks, targets):
         """Flow from each walk's frame to its target -> (B, H, W, 2); starts at the walk's flow, which it replaces."""
@@ -112,7 +113,8 @@ class RaftFlow(Estimator):
             blank = torch.zeros_like(features_1[:1, :2], dtype=torch.float32)
             start = torch.cat([blank if walk.flow is None else walk.flow for walk in walks])
         with self.autocast():
-            updates = self.model.updates(features_1, features_2, hidden, context, self.iterations, start, VOLUME_BYTES)
+            updates = self.model.updates(features_1, features_2, hidden, context, self.iterations, start,
+                                         self.volume_bytes)
             *_, (flow, hidden) = updates
             full = self.model.upsample(flow, hidden).float()
         for walk, low_resolution in zip(walks, flow.split(1)):

@@ -35,9 +35,9 @@ def compositing_weights(density, near_fraction=0.0):
     The first `near_fraction` of the samples gets alpha 0 (the reference's mask_near, for the first steps).
     """
     alpha = 1 - torch.exp(-density)
-    near = int(near_fraction * alpha.shape[-1])
-    if near:
-        alpha = torch.cat([torch.zeros_like(alpha[..., :near]), alpha[..., near:]], dim=-1)
+    if isinstance(near_fraction, torch.Tensor) or near_fraction:
+        samples = alpha.shape[-1]
+        alpha = alpha * (torch.arange(samples, device=alpha.device) >= near_fraction * samples // 1)
     passed = torch.cumprod(1 - alpha + 1e-10, dim=-1)  # 1e-10: the gradient of cumprod is finite behind alpha = 1
     transmittance = torch.cat([torch.ones_like(passed[..., :1]), passed[..., :-1]], dim=-1)
     return alpha * transmittance

@@ -23,8 +23,14 @@ class Objective(Protocol):
     def rates(self):
         """{name of a group: (parameters, learning rate)} of everything that is optimised."""
 
-    def __call__(self, batch, progress):
-        """A batch through the model -> terms (dict of scalars, unweighted), statistics for the curves, error (P, n)."""
+    def scales(self, progress):
+        """{name: number} of what else changes over the run than weights: floats."""
+
+    def __call__(self, batch, scales):
+        """A batch through the model -> terms (dict of scalars, unweighted), statistics for the curves, error (P, n).
+
+        scales: what the method of that name says, or a tensor for each number.
+        """
 
     def weights(self, progress):
         """{name of a term: its weight}."""

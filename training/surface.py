@@ -40,8 +40,11 @@ class SurfaceObjective:
     def rates(self):
         return network_rates(self.model, self.config) | {"depth": ([self.model.depth], self.config.lr_depth)}
 
-    def __call__(self, batch, progress):
-        return surface_terms(self.model, batch, self.sampler.pool, self.edges, robust_scale(progress, self.config))
+    def scales(self, progress):
+        return {"robust_px": robust_scale(progress, self.config)}
+
+    def __call__(self, batch, scales):
+        return surface_terms(self.model, batch, self.sampler.pool, self.edges, **scales)
 
     def weights(self, progress):
         return loss_weights(progress, self.config)

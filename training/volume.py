@@ -31,9 +31,12 @@ class VolumeObjective:
     def rates(self):
         return network_rates(self.model, self.config)
 
-    def __call__(self, batch, progress):
+    def scales(self, progress):
+        return {"near_fraction": NEAR_FRACTION if progress < self.config.mask_near else 0.0}
+
+    def __call__(self, batch, scales):
         jitter = torch.rand(*batch.weight.shape, self.model.num_samples, device=batch.weight.device)
-        return self.terms(self.model, batch, jitter, NEAR_FRACTION if progress < self.config.mask_near else 0.0)
+        return self.terms(self.model, batch, jitter, **scales)
 
     def weights(self, progress):
         return loss_weights(progress, self.config)

@@ -92,8 +92,8 @@ def test_checkpoints_are_pruned_and_the_best_is_kept(data_dir, tmp_path):
 def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
     original, calls = volume.volume_terms, []
 
-    def poisoned(*arguments):
-        terms, statistics, error = original(*arguments)
+    def poisoned(*arguments, **scales):
+        terms, statistics, error = original(*arguments, **scales)
         calls.append(1)
         if len(calls) == 6:
             terms["smoothness"] = terms["smoothness"] * float("nan")

@@ -63,9 +63,9 @@ def by_one_process(data_dir, out_dir):
         progress = step / STEPS
         batches = [sampler.sample(config.num_pairs, config.num_points, 5) for sampler in (parts.sampler, other)]
         assert not torch.equal(batches[0].pixels_1, batches[1].pixels_1)
-        first, second = (objective(batch, progress)[0] for batch in batches)
+        first, second = (objective(batch, objective.scales(progress))[0] for batch in batches)
         mean = {name: (first[name] + second[name]) / 2 for name in first}
-        joined = objective(SurfaceBatch(*(torch.cat(both) for both in zip(*batches))), progress)[0]
+        joined = objective(SurfaceBatch(*(torch.cat(both) for both in zip(*batches))), objective.scales(progress))[0]
         for name in OF_ALL_POINTS:
             for found, expected in zip(gradients(parts.model, joined[name]), gradients(parts.model, mean[name])):
                 assert (found - expected).norm() <= 0.01 * expected.norm() + 1e-7, name

@@ -129,7 +129,7 @@ def test_several_sources_and_small_batches_change_nothing(monkeypatch):
     estimator = RaftFlow(random_raft(), "random", "", iterations=2, scale=1, half=False)
     estimator.load_frames(moving_frames())
     together = estimator.flow_from_many([(0, [1, 2]), (3, [4, 1, 2])])
-    monkeypatch.setattr(raft_flow, "VOLUME_BYTES", 0)  # one pair at a time, by the local lookup
+    monkeypatch.setattr(estimator, "volume_bytes", 0)  # one pair at a time, by the local lookup
     np.testing.assert_allclose(together[0], estimator.flow_from(0, [1, 2]), atol=1e-4)
     np.testing.assert_allclose(together[1], estimator.flow_from(3, [4, 1, 2]), atol=1e-4)
 

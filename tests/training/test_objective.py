@@ -167,13 +167,14 @@ def test_a_batch_goes_through_the_model_with_what_progress_makes_of_the_options(
     config, pool, asked = options(), hand_made_pool(), []
     model = SimpleNamespace(depth=torch.zeros(N, 4, 5), cell=2, num_samples=6)
     batch = SimpleNamespace(weight=torch.zeros(7, 4))
-    monkeypatch.setattr(surface, "surface_terms", lambda *given: asked.append(given) or "surface")
-    monkeypatch.setattr(volume, "volume_terms", lambda *given: asked.append(given) or "volume")
+    for module, name in ((surface, "surface"), (volume, "volume")):
+        monkeypatch.setattr(module, f"{name}_terms", lambda *given, name=name, **scales: (
+            asked.append((*given, *scales.values())) or name))
     of_surface, of_volume = surface.SurfaceObjective(model, pool, config), volume.VolumeObjective(model, pool, config)
-    assert of_surface(batch, 0.25) == "surface"
+    assert of_surface(batch, of_surface.scales(0.25)) == "surface"
     assert asked[0][0] is model and asked[0][1] is batch and asked[0][2] is pool and asked[0][3] is of_surface.edges
     assert asked[0][4] == pytest.approx(4)  # half way, geometrically, from 8 to 2
-    assert [of_volume(batch, progress) for progress in (0.49, 0.5)] == ["volume"] * 2
+    assert [of_volume(batch, of_volume.scales(progress)) for progress in (0.49, 0.5)] == ["volume"] * 2
     for given, share in zip(asked[1:], (0.2, 0)):
         assert given[0] is model and given[1] is batch and given[3] == share
         assert given[2].shape == (7, 4, 6) and 0 <= given[2].min() < 0.1 and 0.9 < given[2].max() < 1

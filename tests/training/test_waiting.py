@@ -53,7 +53,7 @@ def test_a_step_does_not_wait(data_dir, tmp_path, rendering, monkeypatch):
     for step in range(2):  # in the second one with error maps
         with Waits() as waits:
             batch = parts.sampler.sample(config.num_pairs, config.num_points, 3)
-            terms, _, error = objective(batch, 0.5)
+            terms, _, error = objective(batch, objective.scales(0.5))
             losses.total(terms, objective.weights(0.5)).backward()
             parts.update(step, 0.5, config.grad_clip)
             parts.sampler.learn(batch, error)
