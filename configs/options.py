@@ -190,8 +190,11 @@ OPTIONS = [
     *_group(
         "machine", {},
         ("amp", bool, True, None, "MLPs in bfloat16 where that is native (CUDA, some CPUs), and TF32 on CUDA"),
-        ("graph", bool, True, None, "on CUDA, record a step once and replay it: far faster, with the same result"),
         ("threads", int, 0, (0, 1024), "CPU threads; 0: torch's choice"),
+    ),
+    *_group(
+        "machine: a surface", SURFACE,
+        ("graph", bool, True, None, "on CUDA, record a step once and replay it: far faster, with the same result"),
     ),
     *_group(
         "machine: a volume", VOLUME,

@@ -71,7 +71,7 @@ class Recorded:
                 self.clear()
         torch.cuda.current_stream(device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=stream):
             self.result = tuple(detached(part) for part in differentiate(self.objective, *inputs))
         self.gradients = [parameter.grad for parameter in self.parameters]
         torch.cuda.set_rng_state(random, device)
