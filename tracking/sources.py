@@ -101,6 +101,12 @@ class FlowSource:
         return flow.reshape(*self.size, 2), score.reshape(self.size)
 
 
+def check_threshold(threshold):
+    """UserError unless it is one of occlusion scores, which are from 0 to 1."""
+    if not 0 <= threshold <= 1:  # so put, it refuses NaN too
+        raise UserError(f"--occlusion_th {threshold:g}: expected a number from 0 to 1")
+
+
 def progress_bar(what, positions):
     return tqdm(total=positions, desc=what, unit="position", unit_scale=True)
 
