@@ -11,7 +11,7 @@ import viz
 from flow.formats import flow_to_color
 from loaders.data_dir import write_image
 from outputs import draw
-from tests.helpers import analytic_run
+from tests.helpers import analytic_run, commands
 from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
 from tracking.tracks_file import Tracks, write_tracks
 
@@ -44,7 +44,7 @@ def drawn(monkeypatch, tmp_path):
 
 
 def call(tmp_path, *arguments):
-    viz.main(["--run", "somewhere", "--out", str(tmp_path / "v"), *map(str, arguments)])
+    commands.call(viz.main, "--run", "somewhere", "--out", tmp_path / "v", *arguments)
 
 
 def one_track(path, start=(40.0, 20.0), step=(0.0, 3.0)):
