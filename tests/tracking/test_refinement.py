@@ -9,6 +9,7 @@ import pytest
 from benchmarks.scenes import SceneFlow, make_scene
 from loaders.data_dir import pack_mask
 from preprocess import build
+from tests.helpers.analytic_run import make_run
 from tracking import refinement
 from util import UserError
 
@@ -262,6 +263,16 @@ def test_frames_without_flow_there_and_back_are_no_sources_and_are_not_reached()
     assert walk.places.dtype == walk.error.dtype == walk.share.dtype == np.float32
 
 
+def test_queries_of_different_frames_are_walked_each_from_its_own():
+    flow = {(i, j): (2 * (j - i), 0) for i in range(3) for j in range(3) if i != j}
+    hops = even_hops(32, 12, flow)
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    walk = refinement.walk_all(hops, np.array([2, 0, 2]), np.float32([[9, 5], [3, 6], [20, 7]]), range(3))
+    np.testing.assert_allclose(walk.places[..., 0], [[5, 7, 9], [3, 5, 7], [16, 18, 20]], atol=1e-5)
+    np.testing.assert_allclose(walk.places[..., 1], np.repeat([[5], [6], [7]], 3, axis=1), atol=1e-5)
+    assert (walk.error == 0).tolist() == [[False, False, True], [True, False, False], [False, False, True]]
+
+
 def test_walks_go_outwards_from_frame_to_frame():
     """Adjacent frames only: every frame is reached over all those between, each of which adds to the error."""
     flow = {(i, j): (2 * (j - i), i - j) for i in range(6) for j in (i - 1, i + 1) if 0 <= j < 6}
@@ -292,7 +303,7 @@ def test_visibility_of_model_and_flow_by_hand(monkeypatch):
     assert hidden[0].tolist() == pytest.approx([1 / (1 + e**odd) for odd in odds], rel=1e-4)
     (merged, of, seen), = smoothed
     assert of is frames and seen.tolist() == [[True, True, True, False, False]] and found is merged
-    assert merged[0, 4].tolist() == [30, 0] and merged[0, 1, 0] not in (4, 4.5)
+    assert merged[0, 4].tolist() == [30, 0] and 4 < merged[0, 1, 0] < 4.5
 
 
 def test_surely_hidden_points_keep_the_models_track(monkeypatch):
@@ -427,7 +438,9 @@ def test_smoothing_follows_a_turn():
     assert np.abs(refinement.smooth(track, np.array([0]), np.ones((1, 21), bool)) - track).max() < 0.5
 
 
-def test_which_runs_are_refined(data, tmp_path, capsys):
+def test_which_runs_are_refined(tmp_path, capsys):
+    data = make_run(tmp_path / "data")[1]
+
     def run(refined=True, path=data.path, fingerprint=data.fingerprint):
         model = SimpleNamespace(refined_by_flow=refined)
         return SimpleNamespace(model=model, flow_dir=str(path), video={"fingerprint": fingerprint})
