@@ -18,12 +18,10 @@ from loaders.data_dir import DataDir
 from networks.rendering import NEAR
 from preprocess import build
 from tests.helpers import analytic_run, commands
-from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
+from tests.helpers.analytic_run import FPS, NUM_FRAMES, SCALE, SIZE, VIDEO_SIZE
 from tracking.sources import RunSource, track_queries
 from tracking.tracks_file import read_tracks
 from util import UserError
-
-SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)
 
 
 def raster(pixels):

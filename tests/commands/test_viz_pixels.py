@@ -12,11 +12,10 @@ from flow.formats import flow_to_color
 from loaders.data_dir import write_image
 from outputs import draw
 from tests.helpers import analytic_run, commands
-from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
+from tests.helpers.analytic_run import FPS, NUM_FRAMES, SCALE, SIZE, VIDEO_SIZE
 from tracking.tracks_file import Tracks, write_tracks
 
 HEIGHT, WIDTH = VIDEO_SIZE
-SCALE = np.array([WIDTH / SIZE[1], HEIGHT / SIZE[0]])  # (x, y) of the video's pixels over the model's
 COLOURS = [(20 + 50 * i, 100, 240 - 50 * i) for i in range(NUM_FRAMES)]  # of the input frames, each of one colour
 
 
