@@ -12,7 +12,7 @@ from evaluation.ground_truth import read_truths
 from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
 from evaluation.predictions import ROWS, RunTracks, TracksFile, open_baseline, with_size
 from evaluation.scoring import errors_by_distance, score
-from tracking.sources import HIDDEN_ABOVE
+from tracking.sources import HIDDEN_ABOVE, check_threshold
 from util import UserError, command
 
 OCCLUSION_THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2).tolist()
@@ -78,6 +78,7 @@ def parse_arguments(arguments):
 
 def check_options(options):
     """UserError for options that do not fit each other."""
+    check_threshold(options.occlusion_th)
     options.baselines = listed("--baselines", options.baselines, BASELINES)
     options.rows = listed("--rows", options.rows, ROWS)
     if options.rows and not options.run:

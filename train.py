@@ -114,7 +114,7 @@ def train(arguments, config):
     parts, objective, state = prepare(arguments, config, data, device)
     model, sampler = parts.model, parts.sampler
     all_on_gpu = device.type == "cuda" and sampler.pool.storage == "device"
-    differentiate = differentiation(objective, record=all_on_gpu and config.rendering == "surface" and config.graph)
+    differentiate = differentiation(objective, record=all_on_gpu and objective.recordable)
     if first:
         with atomic_path(out_dir / "config.json") as temporary:
             save_config(config, temporary)

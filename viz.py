@@ -259,9 +259,9 @@ def draw_correspondences(scene):
     radius = 0.006 * np.hypot(*scene.size)
     for share in DISTANCES:
         end = frame_at_distance(start, share, scene.source.num_frames)
-        ends = positions[spread, end], colours, tracks.occluded[spread, end]
         images = draw.subdue(scene.frame(start)), draw.subdue(scene.frame(end))
-        image = draw.draw_matches(*images, positions[spread, start], *ends, max(1.5, radius))
+        image = draw.draw_matches(*images, positions[spread, start], positions[spread, end], colours=colours,
+                                  occluded=tracks.occluded[spread, end], radius=max(1.5, radius))
         image = draw.with_label(image, f"frame {start}")
         image = draw.with_label(image, f"frame {end}", scene.size[1] + draw.GAP)
         write_image(scene.folder / f"correspondences_{share * 100:03.0f}.png", image)

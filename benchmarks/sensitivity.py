@@ -26,7 +26,8 @@ from util import command
 
 STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; flow's are handed to its estimator
     "tracking": ("tracking.refinement",),
-    "training": ("training.depth_order", "training.evidence", "loaders.surface_sampler"),
+    "training": ("networks.grids", "training.depth_order", "training.evidence", "loaders.correspondences",
+                 "loaders.surface_sampler"),
     "flow": (),
 }
 FACTORS = (0.5, 2.0)

@@ -119,7 +119,8 @@ def main(argv=None):
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, torch {torch.__version__}, numpy {np.__version__}; {arguments.config}: P {config.num_pairs}, "
           f"n {config.num_points}, K {config.num_samples}\n")
-    report(measure(variants, batch, jitter, weights, arguments.repeats, device), flop, jitter.numel(), device)
+    seconds = measure(variants, batch, jitter, weights, repeats=arguments.repeats, device=device)
+    report(seconds, flop, jitter.numel(), device)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def read_npz(path, query_mode, name=None):
     size = tuple(int(side) for side in arrays["video_size"]) if "video_size" in arrays else None
     name = name or (path.parent.resolve().name if path.stem == "ground_truth" else path.stem)
     known = bool(arrays.get("hidden_positions_known", False))
-    return Truth(name, queries, occluded.shape[1], size, points, occluded, None, None, known, objects, names)
+    return Truth(name, queries, occluded.shape[1], video_size=size, target_points=points, occluded=occluded,
+                 hidden_positions_known=known, object_ids=objects, object_names=names)
 
 
 def read_objects(path, arrays, num_queries):
@@ -110,7 +111,8 @@ def from_example(example, query_mode):
     """A video of the official files, on a raster of 256 x 256."""
     queries, chosen = tapvid.sample_queries(example.points * 256, example.occluded, query_mode)
     occluded = example.occluded[chosen]
-    return Truth(example.name, queries, occluded.shape[1], (256, 256), example.points[chosen] * 256, occluded)
+    return Truth(example.name, queries, occluded.shape[1], video_size=(256, 256),
+                 target_points=example.points[chosen] * 256, occluded=occluded)
 
 
 def read_masks(folder):
@@ -130,7 +132,8 @@ def read_keypoints(path, mask_folder):
         raise UserError(f"{path}: PCK needs the object's size: give the folder of its masks with --masks DIR")
     images = read_masks(mask_folder)
     queries, points, occluded, radius = badja.read_badja(path, images)
-    return Truth(path.stem, queries, len(images), images.shape[1:], points, occluded, radius)
+    return Truth(path.stem, queries, len(images), video_size=images.shape[1:], target_points=points,
+                 occluded=occluded, radius=radius)
 
 
 def read_mask_truth(folder, stride):

@@ -30,7 +30,7 @@ def carry_mask(first_mask, tracks, occluded):
     for frame in range(tracks.shape[1]):
         columns, rows, inside_now = cells_of(tracks[:, frame], height, width)
         used = inside & inside_now & ~occluded[:, frame]
-        carried[frame] = nearest_label(rows, columns, labels, used, height, width, spacing[frame])
+        carried[frame] = nearest_label(rows, columns, labels, used, height=height, width=width, reach=spacing[frame])
     return carried
 
 

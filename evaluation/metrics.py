@@ -47,7 +47,7 @@ def tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, q
     Strictly closer; a prediction that is not finite is never close. With per_track every value is an array (Q,).
     """
     counted = evaluated(query_frames, true_tracks.shape[1], query_mode)
-    return counted_metrics(counted, true_tracks, true_occluded, tracks, occluded, 1 if per_track else None)
+    return counted_metrics(counted, true_tracks, true_occluded, tracks, occluded, axis=1 if per_track else None)
 
 
 def counted_metrics(counted, true_tracks, true_occluded, tracks, occluded, axis=None):
@@ -148,8 +148,9 @@ def temporal_coherence(query_frames, true_tracks, true_occluded, tracks, query_m
 
 def point_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, query_mode="strided", per_track=False):
     """Everything above, as one dict of floats, or of lists of Q floats."""
-    metrics = tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, query_mode, per_track)
-    metrics["TC"] = temporal_coherence(query_frames, true_tracks, true_occluded, tracks, query_mode, per_track)
+    options = {"query_mode": query_mode, "per_track": per_track}
+    metrics = tapvid_metrics(query_frames, true_tracks, true_occluded, tracks, occluded, **options)
+    metrics["TC"] = temporal_coherence(query_frames, true_tracks, true_occluded, tracks, **options)
     return {name: values.tolist() for name, values in metrics.items()}
 
 

@@ -211,7 +211,7 @@ class Baseline:
         queries = rescale_queries(truth.query_points, truth.video_size, processed)
         pixels, frames = queries[:, [2, 1]] - 0.5, queries[:, 0].astype(int)
         tracks, occluded = baselines.baseline_tracks(
-            self.name, self.flow, truth.num_frames, frames, pixels, self.threshold, self.stored
+            self.name, self.flow, truth.num_frames, frames, pixels, threshold=self.threshold, stored=self.stored
         )
         return Prediction(rescale(tracks + 0.5, processed, size), occluded, size)
 

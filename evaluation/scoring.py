@@ -37,7 +37,8 @@ def score(truth, prediction, query_mode="strided", per_track=False):
     if truth.hidden_positions_known:
         metrics |= hidden_metrics(counted, *arguments[1:])
     metrics["by"] = {
-        kind: group_metrics(groups, counted, *arguments[1:], prediction.occluded, truth.hidden_positions_known)
+        kind: group_metrics(groups, counted, *arguments[1:], occluded=prediction.occluded,
+                            hidden_known=truth.hidden_positions_known)
         for kind, groups in position_groups(truth, arguments[0]).items()
     }
     if per_track:

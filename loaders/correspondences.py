@@ -8,6 +8,7 @@ storage 'disk', where the memory map pages in what is read).
 import functools
 import math
 import warnings
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,19 @@ from loaders.data_dir import decode_flow, mask_bit, mask_byte
 from util import constants, inside_image
 
 HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
-LARGEST_ERROR = 5.0  # pixels; running error maps count larger ones as this: they are outliers of the flow, mostly
 DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """Running error maps: what was tuned; python -m benchmarks.sensitivity shows what it does."""
+
+    cells: int = 64  # along the longer side
+    rate: float = 0.2  # by which a cell moves to the errors of a batch
+    largest_error: float = 5.0  # px; larger ones count as this: they are outliers of the flow, mostly
+
+
+SETTINGS = MiningSettings()
 
 
 class Batch(NamedTuple):
@@ -175,8 +187,8 @@ class Sampler:
         self.pool, self.hard, self.count_map, self.pair_weight, self.swap = pool, hard, count_map, pair_weight, swap
         self.generator = torch.Generator(pool.device)
         self.reseed(seed)
-        # online error maps are a running mean over square cells, about 64 along the longer side
-        self.cell = max(2, round(max(pool.height, pool.width) / 64)) if online else 1
+        # online error maps are a running mean over square cells
+        self.cell = max(2, round(max(pool.height, pool.width) / SETTINGS.cells)) if online else 1
         self.grid = (math.ceil(pool.height / self.cell), math.ceil(pool.width / self.cell))
         y, x = torch.meshgrid(torch.arange(pool.height), torch.arange(pool.width), indexing="ij")
         self.cell_of_pixel = (y // self.cell * self.grid[1] + x // self.cell).flatten().to(pool.device)
@@ -204,7 +216,8 @@ class Sampler:
         pixels_1 = torch.stack([index % pool.width, index // pool.width], dim=-1).float()
         pixels_2 = pixels_1 + pool.flow_at(numbers, index)
         weight = (weight[:, None] * ~empty).expand(-1, num_points)
-        return self._swap(sources, targets, pixels_1, pixels_2, weight, cycle.gather(1, index), index)
+        return self._swap(sources, targets, pixels_1, pixels_2, weight=weight, covisible=cycle.gather(1, index),
+                          index=index)
 
     def _to_pool(self, *arrays):
         """numpy arrays -> tensors where the correspondences live."""
@@ -250,7 +263,8 @@ class Sampler:
             swap = swap[:, None, None]
             pixels_1, pixels_2 = torch.where(swap, pixels_2, pixels_1), torch.where(swap, pixels_1, pixels_2)
         rgb_1 = self.pool.colours(frames_1, pixels_1)
-        return Batch(frames_1, frames_2, pixels_1, pixels_2, rgb_1, weight, sources, cells)
+        return Batch(frames_1, frames_2, pixels_1, pixels_2, rgb_1=rgb_1, weight=weight, source_frames=sources,
+                     source_cells=cells)
 
     # Hard mining
 
@@ -259,7 +273,7 @@ class Sampler:
         self.error_maps = blur(maps.to(self.pool.device).float()).flatten(1)
         self.frame_error = maps.float().mean((1, 2)).double().cpu().numpy() + 1e-6  # 1e-6: a perfect frame is kept too
 
-    def learn(self, batch, error, rate=0.2):
+    def learn(self, batch, error):
         """Online maps: move the cells that the batch touched towards its flow errors (P, n), in pixels."""
         if not self.online:
             return
@@ -268,11 +282,11 @@ class Sampler:
             batch.source_frames, batch.source_cells, batch.weight, error))
         cells = frames[:, None] * math.prod(self.grid) + places
         weighted = (weight > 0).float().flatten()
-        error = error.flatten().clamp(max=LARGEST_ERROR) * weighted
+        error = error.flatten().clamp(max=SETTINGS.largest_error) * weighted
         running = self.running.flatten()
         total = torch.zeros_like(running).index_add_(0, cells.flatten(), error)
         number = torch.zeros_like(running).index_add_(0, cells.flatten(), weighted)
-        step = rate * (total / number.clamp(min=1) - running)
+        step = SETTINGS.rate * (total / number.clamp(min=1) - running)
         self.running += torch.where(number > 0, step, 0).view_as(self.running)
 
     def publish(self):

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -124,7 +125,7 @@ class DataDir:
     """One video's frames and correspondences on disk. Readers use DataDir.open, preprocessing DataDir.create."""
 
     def __init__(self, path, manifest, left_out=frozenset()):
-        self.path, self.manifest, self.left_out = Path(path), manifest, left_out
+        self.path, self.manifest, self.left_out, self._rows = Path(path), manifest, left_out, {}
 
     @classmethod
     def open(cls, path, unfinished=False):
@@ -203,9 +204,12 @@ class DataDir:
         return DataDir(self.path, self.manifest, frozenset(pairs))
 
     def rows(self, i):
-        """{j: row} of frame i's partners in rising order: where its arrays hold them (see flow_fixed)."""
-        stored = enumerate(self.manifest["partners"][i])
-        return {j: row for row, j in stored if (i, j) not in self.left_out}
+        """{j: row}, read-only, of frame i's partners in rising order: where its arrays hold them (see flow_fixed)."""
+        stored = self.manifest["partners"][i]
+        if self._rows.get(i, (None, None))[0] is not stored:  # first asked for, or preprocessing chose other pairs
+            found = {j: row for row, j in enumerate(stored) if (i, j) not in self.left_out}
+            self._rows[i] = stored, MappingProxyType(found)
+        return self._rows[i][1]
 
     def partners(self, i):
         """Rising list of the frames j for which the pair (i, j) is stored."""

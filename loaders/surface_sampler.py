@@ -68,8 +68,8 @@ class SurfaceSampler(Sampler):
         pixels_2 = pixels_1 + pool.flow_at(numbers_there, index)
         covisible = pool.cycle_at(numbers_there, index) & self._confirmed(numbers, index, pixels_1, pixels_2)
         rgb_1, weight = pool.frames[sources[:, None], index].float() / 255, weight[:, None] * covisible
-        return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1, weight, covisible, sources,
-                            self.cell_of_pixel[index], backward)
+        return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1=rgb_1, weight=weight, covisible=covisible,
+                            source_frames=sources, source_cells=self.cell_of_pixel[index], backward=backward)
 
     def _choose_targets(self, sources, max_interval):
         """All partners alike, because only far pairs link what was hidden in between."""

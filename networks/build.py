@@ -21,5 +21,5 @@ def build_model(num_frames, height, width, *, rendering="volume", mapping="inver
         network = SeparateMappings(num_frames, coupling_width, coupling_layers, code_scale=code_scale)
     field = CanonicalField(field_width, field_layers, field_scale, amp)
     if rendering == "surface":
-        return SurfaceModel(num_frames, height, width, network, field, depth_cell, depth_margin)
-    return VideoModel(num_frames, height, width, network, field, num_samples)
+        return SurfaceModel(num_frames, height, width, network, field, cell=depth_cell, margin=depth_margin)
+    return VideoModel(num_frames, height, width, network, field, num_samples=num_samples)

@@ -8,27 +8,49 @@ its own (hidden stretches of a track, untextured parts), fine ones follow the de
 Depth is kept: what lies in front of what is the depth maps' business (networks/surface.py).
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from networks.rendering import FAR
 
-SPAN = 1.5  # the grids cover [-SPAN, SPAN] of x and y, whose frame is [-1, 1]; beyond, as at the border
-LEVELS = ((8, 3, 9), (2, 6, 17), (1, 16, 33))  # frames per knot, knots over x or y, knots over depth
+
+@dataclass(frozen=True)
+class Level:
+    """How fine a grid is: frames per knot, knots over x or y, knots over depth."""
+
+    frames: int
+    knots: int
+    depths: int
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
+
+    span: float = 1.5  # the grids cover [-span, span] of x and y, whose frame is [-1, 1]; beyond, as at the border
+    coarse: Level = Level(8, 3, 9)
+    middle: Level = Level(2, 6, 17)
+    fine: Level = Level(1, 16, 33)
+
+
+SETTINGS = GridSettings()
 
 
 class GridMapping(nn.Module):
     """Bijection between a frame's volume and the canonical one; the interface of mapping.InvertibleMapping."""
 
-    def __init__(self, num_frames, num_layers=4, max_log_scale=1.0, levels=LEVELS):
+    def __init__(self, num_frames, num_layers=4, max_log_scale=1.0):
         super().__init__()
         self.axes = [i % 2 for i in range(num_layers)]
         self.num_frames, self.max_log_scale = num_frames, max_log_scale
-        self.size = max(level[1] for level in levels), max(level[2] for level in levels)
+        levels = SETTINGS.coarse, SETTINGS.middle, SETTINGS.fine
+        self.size = max(level.knots for level in levels), max(level.depths for level in levels)
         self.levels = nn.ParameterList(
-            torch.zeros(1, 2 * num_layers, -(-(num_frames - 1) // frames) + 1, knots, depths)
-            for frames, knots, depths in levels
+            torch.zeros(1, 2 * num_layers, -(-(num_frames - 1) // level.frames) + 1, level.knots, level.depths)
+            for level in levels
         )
 
     def condition(self, frame_ids):
@@ -51,7 +73,7 @@ class GridMapping(nn.Module):
 
     def scale_and_shift(self, kept, z, grid):
         """Coordinates kept, z (F, M) -> s, t (F, M)."""
-        places = torch.stack([z * (2 / FAR) - 1, kept / SPAN], dim=-1)[:, None]
+        places = torch.stack([z * (2 / FAR) - 1, kept / SETTINGS.span], dim=-1)[:, None]
         places = places.nan_to_num()  # torch 2.13's backward pass crashes over NaN on a CPU; the points stay NaN
         found = F.grid_sample(grid, places, padding_mode="border", align_corners=True)[:, :, 0]
         return self.max_log_scale * torch.tanh(found[:, 0] / self.max_log_scale), found[:, 1]

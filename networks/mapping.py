@@ -146,7 +146,7 @@ class InvertibleMapping(nn.Module):
         super().__init__()
         self.codes = FrameCodes(num_frames, code_width, scale=code_scale)
         self.layers = nn.ModuleList(
-            CouplingLayer(axis, width, num_hidden, code_width, zero_init, max_log_scale)
+            CouplingLayer(axis, width, num_hidden, code_width, zero_init=zero_init, max_log_scale=max_log_scale)
             for axis in random_axes(num_layers)
         )
         self.affine = FrameAffine(zero_init=zero_init) if affine else None

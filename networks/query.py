@@ -64,7 +64,7 @@ def _follow(model, rays, targets, method):
 @torch.no_grad()
 def dense_flow(model, frame_1, frame_2, method="max_weight", chunk=CHUNK, progress=None):
     """Flow from every pixel of frame_1 to frame_2 -> flow (H, W, 2) in pixels, occlusion_score (H, W)."""
-    flow, score = dense_flows(model, frame_1, [frame_2], method, chunk, progress)
+    flow, score = dense_flows(model, frame_1, [frame_2], method=method, chunk=chunk, progress=progress)
     return flow[0], score[0]
 
 
@@ -73,7 +73,8 @@ def dense_flows(model, frame, targets, method="max_weight", chunk=CHUNK, progres
     """Flow from every pixel of a frame to T others -> flow (T, H, W, 2) in pixels, occlusion_score (T, H, W)."""
     grid = pixel_grid(model.height, model.width, _device(model))
     frames = torch.full((model.height * model.width,), frame, dtype=torch.long, device=grid.device)
-    result = track_points(model, frames, grid.reshape(-1, 2), targets, method, chunk, progress)
+    options = {"method": method, "chunk": chunk, "progress": progress}
+    result = track_points(model, frames, grid.reshape(-1, 2), targets, **options)
     flow = result["pixels"].transpose(0, 1).reshape(-1, *grid.shape) - grid
     return flow, result["occlusion_score"].T.reshape(-1, *grid.shape[:2])
 

@@ -76,7 +76,7 @@ class RAFT(nn.Module):
         """Flow from images_1 to images_2 (B, 3, H, W) after each iteration: a list of (B, 2, H, W)."""
         features_1, features_2 = self.features(torch.cat([images_1, images_2])).chunk(2)
         hidden, context = self.context(images_1)
-        updates = self.updates(features_1, features_2, hidden, context, iterations, flow)
+        updates = self.updates(features_1, features_2, hidden, context, iterations=iterations, flow=flow)
         return [self.upsample(*update) for update in updates]
 
 

@@ -3,7 +3,7 @@
 import argparse
 
 import checkpoints
-from tracking.sources import HIDDEN_ABOVE, RunSource, open_flow
+from tracking.sources import HIDDEN_ABOVE, RunSource, check_threshold, open_flow
 from util import UserError, pick_device
 
 OF_MODELS = {"method": "max_weight", "refine": "auto", "chunk": None}  # options with no meaning for flow: defaults
@@ -28,13 +28,14 @@ def add_run_options(parser):
     group.add_argument("--refine", default="auto", choices=["auto", "on", "off"],
                        help="sharpen tracks with the flow of the data directory; auto: for surface models, where that "
                             "is still there; default auto")
-    group.add_argument("--occlusion_th", type=fraction, metavar="T", default=HIDDEN_ABOVE,
+    group.add_argument("--occlusion_th", type=float, metavar="T", default=HIDDEN_ABOVE,
                        help="a point is occluded when its occlusion score, 0 to 1, exceeds T; default 0.5 (of a "
                             "volume: where 99 %% of its ray are absorbed in front of it, as in the paper)")
 
 
 def open_source(args):
     """What the options name: a RunSource, or the FlowSource of --data_dir alone. UserError when they name none."""
+    check_threshold(args.occlusion_th)
     if args.run is None and args.checkpoint is None and args.data_dir is not None:
         for name, default in OF_MODELS.items():
             if getattr(args, name) != default:
@@ -61,14 +62,3 @@ def positive(text):
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
     return int(text)
-
-
-def fraction(text):
-    """A number in [0, 1], for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return value

@@ -11,7 +11,7 @@ from flow.appearance import FEATURE_THRESHOLD, cosine
 from preprocess.filter import sample_flow
 from util import pixel_grid, sample_at_pixels
 
-COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]
+COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]; the reference's, not tuned here
 
 
 def extend(flow, mask, adjacent_flow, adjacent_cycle):
@@ -48,13 +48,14 @@ def chain_step(flow, mask, adjacent, direct, image_1, image_2, own_features, fea
     flow, mask: i -> j-+1, accumulated; adjacent (flow, cycle): j-+1 -> j; direct (flow, cycle, occluded): i -> j, or
     None when this pair was not estimated. Returns flow (H, W, 2) and cycle mask (H, W) of i -> j.
     """
+    features = {"own_features": own_features, "features_2": features_2}
     flow, mask = extend(flow, mask, *adjacent)
     if direct is None:
-        return flow, appearance_agrees(flow, mask, image_1, image_2, own_features, features_2)
+        return flow, appearance_agrees(flow, mask, image_1, image_2, **features)
     direct_flow, cycle, occluded = direct
     flow = overwrite_with_direct(flow, direct_flow, cycle, occluded)
     undecided = mask & ~cycle & ~occluded  # elsewhere the direct masks have the last word
-    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, own_features, features_2)
+    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, **features)
 
 
 def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_to=0):
@@ -78,7 +79,8 @@ def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_
         for j in range(i + 2 * step, reached[-1] + step, step):
             adjacent = read_flow(j - step, j), read_masks(j - step, j)[0]
             direct = (read_flow(i, j), *read_masks(i, j)) if j in reached else None
-            flow, mask = chain_step(flow, mask, adjacent, direct, images[i], images[j], own_features, features[j])
+            flow, mask = chain_step(flow, mask, adjacent, direct, image_1=images[i], image_2=images[j],
+                                    own_features=own_features, features_2=features[j])
             if direct is not None:
                 keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
                 yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]

@@ -9,6 +9,7 @@ import torch
 from flow.appearance import FEATURE_THRESHOLD, cosine
 from util import inside_image, pixel_grid, sample_at_pixels
 
+# The reference's numbers, not tuned here.
 CYCLE_THRESHOLD = 3.0  # pixels
 OCCLUDED_FACTOR = 1.5  # an occluded pixel's forward-backward error is above 1.5 * the threshold (4.5 px)
 APPEARANCE_FROM = 3  # frames apart from which the appearance has to agree; nearer pairs may be occluded-but-reliable
@@ -68,5 +69,6 @@ def filter_frame(i, partners, read_flow, features, cycle_threshold=CYCLE_THRESHO
         flow_back = torch.stack([read_flow(j, i) for j in group])
         intervals = [abs(i - j) for j in group]
         features_2 = [features[j] if interval >= APPEARANCE_FROM else None for j, interval in zip(group, intervals)]
-        masks.append(torch.stack(filter_pairs(flow, flow_back, features[i], features_2, intervals, cycle_threshold), 1))
+        found = filter_pairs(flow, flow_back, features[i], features_2, intervals, cycle_threshold=cycle_threshold)
+        masks.append(torch.stack(found, 1))
     return torch.cat(masks).cpu().numpy()

@@ -75,7 +75,7 @@ def prepare_frames(path, source, options, masks, overwrite, bar):
         return data
     if earlier is not None:
         bar.write(f"frames: done again ({changes(earlier, wanted)}), and all stages after")
-    return new_frames(path, source, options, masks, content, bar)
+    return new_frames(path, source, options, masks, content=content, bar=bar)
 
 
 def open_existing(path, overwrite):

@@ -23,7 +23,6 @@ MOST_LINES, MOST_LINES_OF_A_TEST, MOST_LINES_OF_A_FUNCTION = 400, 500, 60  # of 
 LONGER = {  # files that may be, and why
     "benchmarks/scenes.py": "generates scenes: a list of what they show",
     "benchmarks/scenes3d.py": "generates scenes: a list of what they show",
-    "tests/preprocess/test_preprocess.py": "still to be split by what it tests",
 }
 
 

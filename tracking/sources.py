@@ -68,7 +68,7 @@ class RunSource:
         data = refinement.flow_at_hand(self.run, self.refine)
         if data is not None:
             with progress_bar("refining", score.size) as bar:
-                tracks, score = refinement.refine(data, frames, pixels, tracks, score, bar.update)
+                tracks, score = refinement.refine(data, frames, pixels, tracks, score, progress=bar.update)
         return tracks, score, depth
 
     def flow(self, i, j):
@@ -101,6 +101,12 @@ class FlowSource:
         return flow.reshape(*self.size, 2), score.reshape(self.size)
 
 
+def check_threshold(threshold):
+    """UserError unless it is one of occlusion scores, which are from 0 to 1."""
+    if not 0 <= threshold <= 1:  # so put, it refuses NaN too
+        raise UserError(f"--occlusion_th {threshold:g}: expected a number from 0 to 1")
+
+
 def progress_bar(what, positions):
     return tqdm(total=positions, desc=what, unit="position", unit_scale=True)
 
@@ -127,7 +133,8 @@ def track_queries(source, queries):
     tracks, score, depth = source.track(frames, pixels)
     positions = to_raster(torch.from_numpy(tracks), size, video_size).numpy()
     occluded = (score > source.threshold) | ~inside_video(positions, video_size)
-    tracks = Tracks(queries, positions, occluded, score, depth, size, video_size, source.fps)
+    tracks = Tracks(queries, positions, occluded, occlusion_score=score, depth=depth, frame_size=size,
+                    video_size=video_size, fps=source.fps)
     pin_queries(tracks)
     return tracks
 

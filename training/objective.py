@@ -16,6 +16,7 @@ class Objective(Protocol):
     """Of one model and the correspondences of its video. Whoever trains knows no more of the model than this."""
 
     sampler: Sampler  # draws the batches
+    recordable: bool  # whether a step is to be a CUDA graph, on a GPU
 
     def start(self):
         """Give a new model what the flow shows before any step."""

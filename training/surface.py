@@ -22,7 +22,7 @@ class SurfaceObjective:
     """See training.objective.Objective."""
 
     def __init__(self, model, pool, config):
-        self.model, self.config = model, config
+        self.model, self.config, self.recordable = model, config, config.graph
         hard = config.sampling == "hard"
         self.sampler = SurfaceSampler(pool, config.seed, hard, online=hard and config.error_map == "online",
                                       pair_weight=config.pair_weight)

@@ -16,13 +16,16 @@ NEAR_FRACTION = 0.2  # of the samples that mask_near makes transparent
 
 
 class VolumeObjective:
-    """See training.objective.Objective."""
+    """See training.objective.Objective. A step is arithmetic, which no recording makes faster."""
+
+    recordable = False
 
     def __init__(self, model, pool, config):
         self.model, self.config = model, config
         hard = config.sampling == "hard"
-        self.sampler = Sampler(pool, config.seed, hard, config.count_map, hard and config.error_map == "online",
-                               config.pair_weight, config.swap)
+        self.sampler = Sampler(pool, config.seed, hard=hard, count_map=config.count_map,
+                               online=hard and config.error_map == "online", pair_weight=config.pair_weight,
+                               swap=config.swap)
         self.terms = torch.compile(volume_terms) if config.compile else volume_terms
 
     def start(self):

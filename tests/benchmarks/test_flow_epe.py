@@ -7,8 +7,9 @@ from flow.dis import PlainDis
 from flow.raft import RaftFlow
 from flow.raft_weights import load_raft
 from tests.helpers.paths import SHARED
+from tests.helpers.random_raft import SINTEL
 
-FOLDER, SINTEL = SHARED / "data" / "flow", SHARED / "data" / "weights" / "raft-small-sintel.pth"
+FOLDER = SHARED / "data" / "flow"
 EXPECTED = {  # pixels, measured beside the data with: the reference code of RAFT-small, 20 iterations; DIS of OpenCV
     "middlebury_RubberWhale": (0.2878, 0.4402), "middlebury_Urban3": (0.6382, 1.7611),
     "middlebury_Venus": (0.3846, 0.5638), "kitti_example": (3.0688, 42.6285),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import sensitivity
+from networks import grids
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,10 @@ def test_every_stage_has_constants_that_can_be_changed():
         for _, _, multiplied in found:
             with multiplied(2.0):
                 pass
+
+
+def test_a_changed_constant_of_the_grids_changes_them():
+    with sensitivity.in_module(grids, "fine.knots", 2.0), sensitivity.in_module(grids, "coarse.frames", 0.5):
+        changed = grids.GridMapping(9).levels
+    assert [level.shape[2:4] for level in changed] == [(3, 3), (5, 6), (9, 32)]
+    assert [level.shape[2:4] for level in grids.GridMapping(9).levels] == [(2, 3), (5, 6), (9, 16)]

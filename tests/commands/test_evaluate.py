@@ -185,6 +185,9 @@ def test_wrong_options(truth_file, tmp_path, capsys):
     assert "--rows all: expected any of model, both, flow" in fails(capsys, *truth, "--run", "x", "--rows", "all")
     line = fails(capsys, *truth, "--run", "x", "--rows", "both", "--refine", "on")
     assert "give one of them" in line
+    for threshold in ("-0.1", "1.5", "nan"):
+        line = fails(capsys, *truth, "--baselines", "static", "--occlusion_th", threshold)
+        assert f"--occlusion_th {threshold}: expected a number from 0 to 1" in line
     assert "ending in .md, .csv, .json" in fails(capsys, *truth, "--baselines", "static", "--out", "a.txt")
     assert "--per_track" in fails(capsys, *truth, "--baselines", "static", "--per_track")
     assert "--data_dir" in fails(capsys, *truth, "--baselines", "direct")

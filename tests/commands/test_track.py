@@ -1,6 +1,7 @@
 """track.py on a run whose answers are known, on a real one, and on flow alone."""
 
 import csv
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -16,26 +17,18 @@ from flow.formats import read_flo
 from loaders.data_dir import DataDir
 from networks.rendering import NEAR
 from preprocess import build
-from tests.helpers import analytic_run
-from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
+from tests.helpers import analytic_run, commands
+from tests.helpers.analytic_run import FPS, NUM_FRAMES, SCALE, SIZE, VIDEO_SIZE
 from tracking.sources import RunSource, track_queries
 from tracking.tracks_file import read_tracks
 from util import UserError
-
-SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)
 
 
 def raster(pixels):
     return (pixels + 0.5) * SCALE
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    return analytic_run.install(monkeypatch, tmp_path / "data")[0]
-
-
-def call(*arguments):
-    track.main(["--run", "somewhere", *map(str, arguments)])
+call = partial(commands.call, track.main, "--run", "somewhere")
 
 
 def test_tracks_are_in_the_users_pixels(run, tmp_path):
@@ -187,6 +180,7 @@ def test_everything_at_once_goes_into_one_folder(run, tmp_path):
         (["--queries", "0,1,1", "--mask", "mask.png"], "one by one"),
         (["--queries", "grid", "--mask", "wrong.png"], "expected 71x51 or 32x24"),
         (["--depth", "--mask", "mask.png"], "--mask selects points"),
+        (["--queries", "grid", "--occlusion_th", 1.5], "--occlusion_th 1.5: expected a number from 0 to 1"),
         (["--queries", "grid", "--device", "tpu9"], "expected auto, cpu, cuda"),
         (["--queries", "grid", "--out", "mask.png/deeper"], "cannot make this folder"),
     ],
@@ -196,19 +190,13 @@ def test_mistakes_end_in_one_line(run, tmp_path, monkeypatch, capsys, arguments,
     cv2.imwrite("mask.png", np.full(VIDEO_SIZE, 255, np.uint8))
     cv2.imwrite("wrong.png", np.full((10, 10), 255, np.uint8))
     before = set(tmp_path.rglob("*.*"))
-    with pytest.raises(SystemExit) as stop:
-        call(*arguments)
-    error = [line for line in capsys.readouterr().err.splitlines() if "frame/s" not in line and line.strip()]
-    assert stop.value.code == 2
-    assert len(error) == 1 and says in error[0]
+    assert says in commands.refused(capsys, track.main, "--run", "somewhere", *arguments)
     assert set(tmp_path.rglob("*.*")) == before, "nothing half-written"
 
 
 def test_no_model_is_named(capsys):
     for arguments in ([], ["--checkpoint", "some.pth"]):
-        with pytest.raises(SystemExit) as stop:
-            track.main(["--queries", "grid", *arguments])
-        assert stop.value.code == 2 and "which model?" in capsys.readouterr().err
+        assert "which model?" in commands.refused(capsys, track.main, "--queries", "grid", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -268,10 +256,8 @@ def test_a_surface_models_tracks_are_joined_with_flow(scene_data, monkeypatch):
     (["--queries", "grid", "--chunk", "5"], "--chunk acts on a model's tracks"),
 ])
 def test_what_flow_alone_cannot_give_is_refused(scene_data, tmp_path, capsys, arguments, says):
-    with pytest.raises(SystemExit) as stop:
-        track.main(["--data_dir", str(scene_data[1].path), *arguments, "--out", str(tmp_path / "o")])
-    error = capsys.readouterr().err.strip().splitlines()
-    assert stop.value.code == 2 and len(error) == 1 and says in error[0]
+    where = "--data_dir", scene_data[1].path, "--out", tmp_path / "o"
+    assert says in commands.refused(capsys, track.main, *where, *arguments)
     assert not (tmp_path / "o").exists()
 
 
@@ -356,6 +342,4 @@ def test_a_checkpoint_with_a_data_directory_needs_no_run(real_run, tmp_path):
 
 
 def test_a_run_without_a_checkpoint_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        track.main(["--run", str(tmp_path), "--queries", "grid"])
-    assert stop.value.code == 2 and "no checkpoint" in capsys.readouterr().err
+    assert "no checkpoint" in commands.refused(capsys, track.main, "--run", tmp_path, "--queries", "grid")

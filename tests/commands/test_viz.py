@@ -1,5 +1,7 @@
 """viz.py: what it draws of a run whose answers are known, and what it refuses."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ import viz
 from benchmarks.scenes import SceneFlow, make_scene
 from outputs import draw
 from preprocess import build
-from tests.helpers import analytic_run
+from tests.helpers import commands
 from tests.helpers.analytic_run import FPS, NUM_FRAMES, VIDEO_SIZE
 from tests.helpers.read_video import read_video
 from tracking.sources import RunSource
 from util import UserError
+
+call = partial(commands.call, viz.main, "--run", "somewhere")
 
 
 @pytest.mark.parametrize(
@@ -22,15 +26,6 @@ from util import UserError
 )
 def test_frames_at_a_distance(start, share, expected):
     assert viz.frame_at_distance(start, share, 51) == expected
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    return analytic_run.install(monkeypatch, tmp_path / "data")[0]
-
-
-def call(*arguments):
-    viz.main(["--run", "somewhere", *map(str, arguments)])
 
 
 def test_everything_is_drawn_at_the_videos_size(run, tmp_path):
@@ -97,11 +92,7 @@ def test_mistakes_end_in_one_line(run, tmp_path, monkeypatch, capsys, arguments,
     track.main(["--run", "x", "--queries", "grid:20", "--out", "t.npz"])
     with np.load("t.npz") as file:
         np.savez("other.npz", **dict(file) | {"video_size": np.array([51, 99])})
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        call(*arguments)
-    error = capsys.readouterr().err.strip().splitlines()
-    assert stop.value.code == 2 and len(error) == 1 and says in error[0]
+    assert says in commands.refused(capsys, viz.main, "--run", "somewhere", *arguments)
     assert not list(tmp_path.rglob("*.mp4"))
 
 
@@ -123,6 +114,6 @@ def test_a_data_directory_alone_is_drawn_without_what_needs_a_model(tmp_path, ca
     names = {path.name for path in (tmp_path / "v").iterdir()}
     assert {"tracks.mp4", "trails.mp4", "flow.mp4", "correspondences_100.png"} <= names
     assert not {"depth.mp4", "color.mp4"} & names
-    with pytest.raises(SystemExit):
-        viz.main(["--data_dir", str(data.path), "--out", str(tmp_path / "v"), "--what", "flow,depth"])
-    assert "--what depth needs a fitted model" in capsys.readouterr().err
+    where = "--data_dir", data.path, "--out", tmp_path / "v"
+    line = commands.refused(capsys, viz.main, *where, "--what", "flow,depth")
+    assert "--what depth needs a fitted model" in line

@@ -11,12 +11,11 @@ import viz
 from flow.formats import flow_to_color
 from loaders.data_dir import write_image
 from outputs import draw
-from tests.helpers import analytic_run
-from tests.helpers.analytic_run import FPS, NUM_FRAMES, SIZE, VIDEO_SIZE
+from tests.helpers import analytic_run, commands
+from tests.helpers.analytic_run import FPS, NUM_FRAMES, SCALE, SIZE, VIDEO_SIZE
 from tracking.tracks_file import Tracks, write_tracks
 
 HEIGHT, WIDTH = VIDEO_SIZE
-SCALE = np.array([WIDTH / SIZE[1], HEIGHT / SIZE[0]])  # (x, y) of the video's pixels over the model's
 COLOURS = [(20 + 50 * i, 100, 240 - 50 * i) for i in range(NUM_FRAMES)]  # of the input frames, each of one colour
 
 
@@ -44,7 +43,7 @@ def drawn(monkeypatch, tmp_path):
 
 
 def call(tmp_path, *arguments):
-    viz.main(["--run", "somewhere", "--out", str(tmp_path / "v"), *map(str, arguments)])
+    commands.call(viz.main, "--run", "somewhere", "--out", tmp_path / "v", *arguments)
 
 
 def one_track(path, start=(40.0, 20.0), step=(0.0, 3.0)):

@@ -13,6 +13,7 @@ import torch
 from loaders.data_dir import DataDir, write_image
 
 NUM_FRAMES, SIZE, VIDEO_SIZE, FPS = 5, (24, 32), (51, 71), 12.5
+SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)
 CENTRE, ANGLE, SHIFT = np.array([15.5, 11.5]), np.radians(4), np.array([1.5, -0.5])
 
 

@@ -1,12 +1,13 @@
 """Files for evaluate.py, and the command as a function."""
 
 import pickle
+from functools import partial
 
 import cv2
 import numpy as np
-import pytest
 
 import evaluate
+from tests.helpers.commands import call, refused
 
 
 def write_npz(path, **arrays):
@@ -27,18 +28,12 @@ def as_tracks(truth_file, path, shift=0.0, order=None, **replaced):
     return write_npz(path, **(arrays | replaced))
 
 
-def run_command(*arguments):
-    evaluate.main([str(argument) for argument in arguments])
+run_command = partial(call, evaluate.main)
 
 
 def fails(capsys, *arguments):
     """The one line that a wrong command prints."""
-    with pytest.raises(SystemExit) as stopped:
-        run_command(*arguments)
-    assert stopped.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), lines
-    return lines[0]
+    return refused(capsys, evaluate.main, *arguments)
 
 
 def tapvid_example(seed, num_frames=11, encoded=False, size=(24, 32)):

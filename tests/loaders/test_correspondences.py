@@ -1,9 +1,12 @@
 """What the sampler draws, against brute force and closed forms, on a hand-made pool of correspondences."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from loaders import correspondences
 from loaders.correspondences import CorrespondencePool, Sampler, blur, draw, pair_weight
 from loaders.surface_sampler import SurfaceSampler
 from tests.helpers.hand_made_data import H, HandMadeData, N, W
@@ -40,6 +43,8 @@ def test_batch_content():
     expected = torch.from_numpy(data.video)[i[:, None], y, x].float() / 255
     assert torch.allclose(batch.rgb_1, expected)
     valid = torch.from_numpy(data.cycle | data.occluded)[i[:, None], j[:, None], y, x]
+    occluded = torch.from_numpy(data.occluded)[i[:, None], j[:, None], y, x]
+    assert occluded[(i - j).abs() > 1].any()
     assert (valid | ((i - j).abs() == 1)[:, None]).all()  # adjacent pairs use every pixel, others the valid ones
 
 
@@ -98,17 +103,19 @@ def test_pixels_follow_the_count_map_before_error_maps():
     weights = sampler._pixel_weights(mask, torch.tensor([2]))[0].numpy()
     expected = mask[0].numpy() / np.sqrt(data.count_map(2).ravel() + 1.0)
     assert np.allclose(weights, expected)
+    plain = make_sampler(data, count_map=False)._pixel_weights(mask, torch.tensor([2]))
+    assert torch.equal(plain, mask.float())
 
 
 def test_pixels_are_half_by_error_half_uniform():
     sampler = make_sampler(swap=False)
-    maps = torch.rand(N, H, W)
+    maps = torch.rand(N, H, W) / 1000
     sampler.set_error_maps(maps)
-    mask = torch.rand(1, H * W) < 0.6
-    weights = sampler._pixel_weights(mask, torch.tensor([1]))[0]
-    error = blur(maps)[1].flatten() * mask[0]
-    expected = 0.5 * error / error.sum() + 0.5 * mask[0] / mask.sum()
-    assert torch.allclose(weights / weights.sum(), expected, atol=1e-6)
+    masks = torch.rand(2, H * W) < torch.tensor([[0.6], [0.3]])
+    for frame, mask, weights in zip((1, 3), masks, sampler._pixel_weights(masks, torch.tensor([1, 3]))):
+        error = blur(maps)[frame].flatten() * mask
+        expected = 0.5 * error / error.sum() + 0.5 * mask / mask.sum()
+        assert torch.allclose(weights / weights.sum(), expected, atol=1e-6)
     frames = sampler.pool.sources[sampler._choose_pairs(4000, N)]
     expected = maps.mean((1, 2)) / maps.mean((1, 2)).sum()
     assert np.abs(frequencies(frames, N) - expected.numpy()).max() < 0.04
@@ -140,15 +147,52 @@ def test_a_pair_without_valid_pixels_has_weight_zero():
     assert adjacent.all()  # nothing else has a valid correspondence, so nothing else is drawn
     data = HandMadeData(valid_share=0.0)
     sampler = make_sampler(data, swap=False)
-    sampler._choose_pairs = lambda *_: sampler.pool.number(np.array([0]), np.array([3]))
-    batch = sampler.sample(1, 10, N)
-    assert (batch.weight == 0).all() and torch.isfinite(batch.rgb_1).all()
+    sampler._choose_pairs = lambda *_: sampler.pool.number(np.array([0, 0]), np.array([3, 1]))
+    batch = sampler.sample(2, 10, N)
+    assert (batch.weight[0] == 0).all() and (batch.weight[1] == 1).all() and torch.isfinite(batch.rgb_1).all()
 
 
 def test_pair_weight():
     assert pair_weight(1, 20) == pytest.approx(1.0)
     assert pair_weight(11, 20) == pytest.approx(np.cos(np.pi / 4))
     assert pair_weight(11, 20, "inverse_cos") == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize("kind", ["cos", "inverse_cos"])
+def test_pixels_weigh_as_their_pair_does(kind):
+    batch = make_sampler(pair_weight=kind, swap=False).sample(30, 4, N)
+    expected = pair_weight((batch.frames_1 - batch.frames_2).abs().numpy(), N, kind)
+    assert batch.weight.dtype == torch.float32 and len(np.unique(expected)) == N - 1
+    assert np.allclose(batch.weight.numpy(), expected[:, None])
+
+
+def test_running_error_maps_move_by_a_fifth_towards_the_mean_error():
+    """Cells that a batch hits once, often, with weight 0 only, and not at all; an error of 40 px counts as 5."""
+    sampler = make_sampler(online=True)
+    expected = np.random.default_rng(0).random((N, 12)) * 3
+    sampler.running.copy_(torch.from_numpy(expected))
+    batch = SimpleNamespace(source_frames=torch.tensor([1, 4, 1]), weight=torch.tensor([[1, 0.5], [0, 0], [0.1, 1]]),
+                            source_cells=torch.tensor([[3, 7], [0, 2], [3, 3]]))
+    error = torch.tensor([[1.0, 40], [2, 3], [0.5, 3]])
+    for _ in range(2):
+        sampler.learn(batch, error)
+        expected[1, 3] += 0.2 * (4.5 / 3 - expected[1, 3])
+        expected[1, 7] += 0.2 * (5 - expected[1, 7])
+    np.testing.assert_allclose(sampler.running, expected, rtol=1e-5)
+    assert sampler.error_maps is None and sampler.frame_error is None
+    sampler.publish()
+    np.testing.assert_allclose(sampler.error_maps, expected, rtol=1e-5)
+    np.testing.assert_allclose(sampler.frame_error, expected.mean(1), rtol=1e-5)
+    offline = make_sampler()
+    offline.learn(batch, error)
+    offline.publish()
+    assert offline.error_maps is None
+
+
+def test_frames_without_any_error_are_still_drawn():
+    sampler = make_sampler()
+    sampler.set_error_maps(torch.zeros(N, H, W))
+    assert (sampler.frame_error > 0).all() and sampler.frame_error.max() < 1e-5
 
 
 def test_online_error_maps_learn_where_errors_are():
@@ -173,7 +217,52 @@ def test_same_seed_same_batches_and_state_restores():
         second.publish()
     third = make_sampler(seed=99, online=True)
     third.load_state_dict(first.state_dict())
+    assert third.error_maps is third.running  # what it learns it samples by, as before
     assert all(torch.equal(x, y) for x, y in zip(first.sample(4, 8, 3), third.sample(4, 8, 3)))
+
+
+@pytest.mark.parametrize("rendered", [False, True])
+def test_state_of_rendered_error_maps_restores(rendered):
+    first, second = make_sampler(seed=3), make_sampler(seed=99)
+    if rendered:
+        first.set_error_maps(torch.rand(N, H, W))
+    second.load_state_dict(first.state_dict())
+    assert second.running is None and (second.error_maps is None) == (second.frame_error is None) == (not rendered)
+    assert all(torch.equal(x, y) for x, y in zip(first.sample(4, 8, 3), second.sample(4, 8, 3)))
+
+
+def test_state_before_anything_is_published_restores():
+    first, second = make_sampler(seed=3, online=True), make_sampler(seed=99, online=True)
+    first.learn(first.sample(4, 8, 3), torch.ones(4, 8))
+    second.load_state_dict(first.state_dict())
+    assert second.error_maps is None and torch.equal(second.running, first.running) and first.running.any()
+
+
+def test_cells_of_running_error_maps_are_about_a_64th_of_the_longer_side():
+    pool = SimpleNamespace(height=100, width=352, num_frames=2, device=torch.device("cpu"))
+    sampler = Sampler(pool, online=True)
+    assert (sampler.cell, sampler.grid, sampler.running.shape) == (6, (17, 59), (2, 17 * 59))
+    for y, x in ((0, 5), (5, 6), (6, 0), (99, 351), (47, 200)):
+        assert sampler.cell_of_pixel[y * 352 + x] == y // 6 * 59 + x // 6
+    exact = Sampler(pool)
+    assert exact.cell == 1 and exact.running is None and torch.equal(exact.cell_of_pixel, torch.arange(35200))
+
+
+def test_where_correspondences_are_held(monkeypatch):
+    """20 pairs of 42 pixels: 3,360 bytes of flow and 240 of masks; less than that, or 40 % of a GPU's memory."""
+    data, cpu, free = HandMadeData(), torch.device("cpu"), {}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device], 10**9))
+    for limit, storage in ((3601, "host"), (3600, "disk")):
+        monkeypatch.setattr(correspondences, "HOST_LIMIT", limit)
+        pool = CorrespondencePool(data, cpu)
+        assert pool.storage == storage and pool.device == cpu and isinstance(pool.flow, list) == (storage == "disk")
+    for limit, storage in ((9001, "device"), (9000, "disk")):
+        free[torch.device("cuda:1")] = limit
+        assert pool._choose_storage(data, torch.device("cuda:1")) == storage
+    for storage, device in (("device", "meta"), ("host", "cpu")):
+        pool = CorrespondencePool(data, torch.device("meta"), storage)
+        assert {tensor.device.type for tensor in (pool.flow, pool.bits, pool.frames, pool.counts)} == {device}
+        assert pool.storage == storage and pool.device.type == device
 
 
 def test_storage_on_disk_equals_host(tmp_path):

@@ -161,3 +161,15 @@ def test_pairs_that_are_left_out_are_as_if_not_stored(tmp_path):
         with pytest.raises(UserError, match="no flow from frame 2 to 0"):
             read(2, 0)
     assert whole.partners(0) == [1, 2]
+
+
+def test_rows_are_looked_up_once_until_other_pairs_are_chosen(tmp_path):
+    make_directory(tmp_path)
+    whole = DataDir.open(tmp_path)
+    part = whole.without({(0, 1)})
+    assert whole.rows(0) == {1: 0, 2: 1} and part.rows(0) == {2: 1}
+    assert whole.rows(0) is whole.rows(0) and part.rows(0) is part.rows(0)
+    with pytest.raises(TypeError):
+        whole.rows(0)[1] = 5
+    whole.manifest.update(partners=[[2], [0], [1]])
+    assert whole.rows(0) == {2: 0} and part.rows(0) == {2: 0} and whole.partners(1) == [0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loaders.correspondences import CorrespondencePool
+from loaders.correspondences import CorrespondencePool, Sampler
 from loaders.data_dir import pack_mask
 from loaders.surface_sampler import SurfaceSampler, nearest_index
 from tests.helpers.hand_made_data import H, HandMadeData, N, W
@@ -23,6 +23,60 @@ def test_content_of_a_surface_batch():
         assert np.allclose(batch.rgb_1[pair, point].numpy(), data.video[i, y, x] / 255, atol=1e-6)
         assert batch.source_cells[pair, point] == y // 2 * 4 + x // 2  # cells of 2 pixels, 4 of them a row
         assert sampler.pool.sources[batch.backward[pair]] == j and sampler.pool.targets[batch.backward[pair]] == i
+
+
+@pytest.mark.parametrize("kind", ["cos", "inverse_cos"])
+def test_a_covisible_pixels_weight_is_that_of_the_distance_in_time(kind):
+    """The flow is right everywhere, so that only its cycle mask says what is covisible."""
+    data = HandMadeData()
+    batch = SurfaceSampler(CorrespondencePool(data, torch.device("cpu")), pair_weight=kind).sample(64, 20, N)
+    assert batch.weight.dtype == torch.float32 and 0.3 < batch.covisible.float().mean() < 0.7
+    for pair, point in np.ndindex(64, 20):
+        i, j = int(batch.frames_1[pair]), int(batch.frames_2[pair])
+        x, y = batch.pixels_1[pair, point].long().tolist()
+        assert batch.covisible[pair, point] == data.cycle[i, j, y, x]
+        cosine = np.cos((abs(i - j) - 1) / N * np.pi / 2)
+        expected = (cosine if kind == "cos" else 1 / cosine) * data.cycle[i, j, y, x]
+        assert batch.weight[pair, point].item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Sampler, SurfaceSampler])
+def test_a_batch_goes_to_another_device_as_a_whole(kind):
+    batch = kind(CorrespondencePool(HandMadeData(), torch.device("cpu"))).sample(2, 3, N)
+    moved = batch.to(torch.device("meta"))
+    assert type(moved) is type(batch)
+    for before, after in zip(batch, moved, strict=True):
+        assert after.device.type == "meta" and (after.shape, after.dtype) == (before.shape, before.dtype)
+
+
+def test_pixels_by_error_are_spread_as_the_cells_say():
+    """Cells of 4 x 4 pixels, with a quarter and three quarters of the error; what lies beyond the image is its rim."""
+    sampler = SurfaceSampler(CorrespondencePool(HandMadeData(), torch.device("cpu")))
+    sampler.cell, sampler.grid, sampler.error_maps = 4, (2, 2), torch.tensor([[0.5, 0, 0, 1.5]]).expand(N, -1)
+    expected = np.zeros((H, W))
+    for dy, dx in np.ndindex(4, 4):
+        expected[dy, dx] += 0.25 / 16
+        expected[min(4 + dy, H - 1), min(4 + dx, W - 1)] += 0.75 / 16
+    index = sampler._draw_pixels(torch.tensor([3]), 100_000)[0, :50_000]
+    found = np.bincount(index, minlength=H * W).reshape(H, W) / len(index)
+    assert np.abs(found - expected).max() < 0.01 and (found[expected == 0] == 0).all()
+
+
+def test_of_an_odd_number_of_pixels_the_larger_half_is_uniform():
+    sampler = SurfaceSampler(CorrespondencePool(HandMadeData(), torch.device("cpu")), online=True)
+    sampler.error_maps = torch.eye(N, 3 * 4) * 2  # frame i: all of its error is in cell i
+    index = sampler._draw_pixels(torch.full((200,), 1), 3)
+    in_cell = ((index % W) // 2 == 1) & (index // W < 2)
+    assert in_cell[:, 0].all() and (in_cell[:, 1:].float().mean(0) < 0.25).all()  # 4 of 42 pixels
+
+
+def test_the_same_seed_draws_the_same_pixels_by_error():
+    drawn = []
+    for seed in (1, 1, 2):
+        sampler = SurfaceSampler(CorrespondencePool(HandMadeData(), torch.device("cpu")), seed=seed, online=True)
+        sampler.error_maps = torch.ones(N, 3 * 4)
+        drawn.append(sampler._draw_pixels(torch.tensor([1, 4]), 100))
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 def test_surface_pixels_are_half_from_where_the_error_is():
@@ -66,7 +120,7 @@ class FourFrames:
 
     def __init__(self):
         random = np.random.default_rng(1)
-        self.flow = random.normal(0, 48, (4, 4, 5, 6, 2)).astype(np.int16)  # 1.5 pixels
+        self.flow = random.normal(0, 32, (4, 4, 5, 6, 2)).astype(np.int16)  # 1 pixel
         self.cycle = random.random((4, 4, 5, 6)) < 0.7
 
     def rows(self, i):
@@ -86,16 +140,16 @@ class FourFrames:
 
 
 def test_third_frames_confirm_or_contradict_as_in_a_loop():
-    data, pairs = FourFrames(), [(0, 1), (3, 2), (1, 3), (2, 1), (0, 2)]
+    data, pairs = FourFrames(), [(0, 1), (3, 2), (1, 3), (2, 1), (0, 2), (1, 0), (2, 0)] * 3
     sampler = SurfaceSampler(CorrespondencePool(data, torch.device("cpu")))
-    pool, drawn, index = sampler.pool, [], torch.arange(30).expand(5, 30)
+    pool, drawn, index = sampler.pool, [], torch.arange(30).expand(21, 30)
     choose = sampler._choose_targets
     sampler._choose_targets = lambda *asked: drawn.append(choose(*asked)) or drawn[-1]
     pixels_1 = torch.stack([index % 6, index // 6], -1).float()
     pixels_2 = pixels_1 + torch.from_numpy(np.stack([data.flow[pair].reshape(30, 2) / 32 for pair in pairs])).float()
     found = sampler._confirmed(pool.number(*np.array(pairs).T), index, pixels_1, pixels_2)
-    votes = np.zeros((5, 30), int)
-    for witness, (p, n) in ((w, at) for w in range(3) for at in np.ndindex(5, 30)):
+    votes = np.zeros((21, 30), int)
+    for witness, (p, n) in ((w, at) for w in range(3) for at in np.ndindex(21, 30)):
         (i, j), k = pairs[p], pool.targets[drawn[witness][p]]
         x, y = (min(max(round(v), 0), most) for v, most in zip(pixels_2[p, n].tolist(), (5, 4)))
         at_1, at_2 = (n // 6, n % 6), (y, x)

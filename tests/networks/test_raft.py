@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from networks import correlation, raft, raft_names
-from tests.helpers.paths import CONFORMANCE, SHARED
+from tests.helpers.paths import CONFORMANCE
+from tests.helpers.random_raft import SINTEL, random_raft
 
 TENSORS = CONFORMANCE / "raft_small.npz"
-SINTEL = SHARED / "data" / "weights" / "raft-small-sintel.pth"
 
 # Shapes of torchvision's raft_large and raft_small (0.29), one line for each kind of layer.
 TORCHVISION_SHAPES = {
@@ -44,15 +44,6 @@ TORCHVISION_SHAPES = {
         "update_block.flow_head.conv1.weight": (128, 96, 3, 3),
     },
 }
-
-
-def random_model(small):
-    torch.manual_seed(0)
-    model = raft.RAFT(small).eval()
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    return model
 
 
 @pytest.mark.skipif(not (TENSORS.exists() and SINTEL.exists()), reason="reference tensors or weights not at hand")
@@ -159,7 +150,7 @@ def to_torchvision(key, small):
 @pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("convention", ["reference", "module", "torchvision"])
 def test_loads_both_conventions(small, convention):
-    state = random_model(small).state_dict()
+    state = random_raft(small).state_dict()
     renamed = {
         "reference": dict(state),
         "module": {f"module.{key}": value for key, value in state.items()},
@@ -175,7 +166,7 @@ def test_loads_both_conventions(small, convention):
 
 
 def test_wrong_state_dicts_are_refused():
-    state = random_model(True).state_dict()
+    state = random_raft().state_dict()
     with pytest.raises(ValueError, match="no RAFT weights"):
         raft_names.from_state_dict({"encoder.weight": torch.zeros(3)})
     with pytest.raises(ValueError, match="1 keys missing.*fnet.conv2.bias"):
@@ -187,7 +178,7 @@ def test_wrong_state_dicts_are_refused():
 @pytest.mark.parametrize("small", [True, False])
 def test_every_parameter_learns(small):
     """Gradients reach every weight (biases before an instance norm aside, which it cancels) and are finite."""
-    model = random_model(small)
+    model = random_raft(small).requires_grad_()
     images = torch.rand(2, 1, 3, 64, 72, generator=torch.Generator().manual_seed(3)) * 2 - 1
     sum(flow.abs().mean() for flow in model(images[0], images[1], iterations=2)).backward()
     for name, parameter in model.named_parameters():

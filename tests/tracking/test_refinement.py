@@ -1,12 +1,15 @@
 """Tracks sharpened by flow: a scene of known truth, its exact flow, and a model that is a few pixels off."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.scenes import SceneFlow, make_scene
+from loaders.data_dir import pack_mask
 from preprocess import build
+from tests.helpers.analytic_run import make_run
 from tracking import refinement
 from util import UserError
 
@@ -106,12 +109,45 @@ def test_hidden_points_go_with_the_flow_of_the_frames_that_saw_them():
     np.testing.assert_allclose(carried[[0, 4]], tracks[0, [0, 4]])
 
 
+def test_hidden_points_are_carried_from_the_frames_of_a_window_that_starts_late():
+    """The window is frames 2 to 4; the point is known in frame 3, whose flow to frame 4 is stored, and to no other."""
+    tracks, seen = np.zeros((1, 3, 2), np.float32), np.array([[False, True, False]])
+    tracks[0, 1] = [5, 4]
+    carried = refinement.carry_hidden(even_hops(12, 12, {(3, 4): (2, 1)}), tracks, seen, first=2)[0]
+    np.testing.assert_allclose(carried, [[5, 4], [5, 4], [7, 5]])
+
+
 def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
     flow = np.zeros((4, 6, 2), np.int16)
     flow[:, :3, 0] = 64 + 16 * np.arange(4)[:, None]  # 2, 2.5, 3, 3.5 px to the right, in steps of 1/32; then still
     points = np.array([[1.25, 0.5], [2.4, 1], [2.6, 1], [2.4, 2.5], [5, 3]])
     moved = refinement.moved(flow, 1 / 32, points) - points
     np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("width, height", [(6, 4), (6, 1), (1, 4), (2, 2)])
+def test_points_beyond_the_frame_move_as_its_border_does(width, height):
+    """Flow of half a pixel that rises by an eighth a pixel to the right, and by a quarter downwards."""
+    y, x = np.mgrid[:height, :width]
+    flow = np.stack([4 + x, -4 - 2 * y], -1).astype(np.int16)  # in steps of 1/8
+    points = np.stack(np.meshgrid([-2.5, -0.25, 0, 0.75, width - 1.5, width - 1, width + 3],
+                                  [-7, -0.5, 0, 0.25, height - 1.75, height - 1, height + 0.25]), -1).reshape(-1, 2)
+    column, row = points[:, 0].clip(0, width - 1), points[:, 1].clip(0, height - 1)
+    expected = points + np.stack([4 + column, -4 - 2 * row], -1) / 8
+    np.testing.assert_allclose(refinement.moved(flow, 1 / 8, points), expected, atol=1e-6)
+
+
+def test_masks_are_looked_up_at_the_nearest_pixel():
+    mask = np.random.default_rng(0).random((5, 7)) < 0.5
+    points = np.random.default_rng(1).uniform(-3, 10, (300, 2)).astype(np.float32)
+    expected = [mask[min(max(round(y), 0), 4), min(max(round(x), 0), 6)] for x, y in points.tolist()]
+    assert refinement.set_at(pack_mask(mask), mask.shape, points).tolist() == expected
+
+
+def test_the_edges_of_a_frame_are_half_a_pixel_outside_its_centres():
+    hops = even_hops(8, 6, {(0, 1): (0, 0)})
+    points = np.float32([[-0.4, 2], [-0.6, 2], [7.4, 2], [7.6, 2], [3, -0.4], [3, -0.6], [3, 5.4], [3, 5.6]])
+    assert hops.inside(points).tolist() == [True, False] * 4
 
 
 @pytest.mark.slow
@@ -153,6 +189,18 @@ def test_model_and_flow_are_averaged_by_their_errors():
     assert merged[0, 3, 0] > 39.9 and (merged[0, 4] == 0).all()
 
 
+def test_each_model_track_has_its_own_error(monkeypatch):
+    """One track is 2 px off sure flow, the other has none; what is sure was doubled, for 1 px is its own square."""
+    monkeypatch.setattr(refinement, "SETTINGS", replace(refinement.SETTINGS, sure=2.0))
+    walk = refinement.Walk(np.float32([[[5, 5], [7, 5]], [[5, 5], [5, 9]]]), np.float32([[0, 1.5], [0, 4]]),
+                           np.ones((2, 2), np.float32))
+    merged, away = refinement.merge(walk, np.float32([[[5, 5], [5, 5]], [[5, 5], [5, 6]]]))
+    assert away.tolist() == [[0, 2], [0, 3]] and merged.dtype == np.float32
+    # squared errors: of flow 2.25, of the model 2^2 and at least 2^2, and its distance 2^2; then 16, 8^2 + 2^2, 3^2
+    assert merged[0, 1].tolist() == pytest.approx([7 - 2 * 2.25 / (2.25 + 8 + 4), 5])
+    assert merged[1, 1].tolist() == pytest.approx([5, 9 - 3 * 16 / (16 + 68 + 9)])
+
+
 def test_a_model_is_averaged_with_flow_that_is_never_sure():
     walk = one_walk([[0, 0], [2, 0]], [0, 5], [1, 1])
     merged = refinement.merge(walk, np.zeros((1, 2, 2), np.float32))[0]
@@ -192,6 +240,72 @@ def test_frames_in_which_few_flows_agreed_say_less():
         assert places[0, 0] == pytest.approx(3 + believed, abs=0.1) and found_share[0] == pytest.approx(0.8, abs=0.01)
 
 
+def test_the_share_that_agrees_is_each_points_own():
+    """Two flows with shares of 0.2 agree about the first point; of the second's only the one of the larger share."""
+    hops = even_hops(32, 12, {(0, 2): (4, 0), (2, 0): (-4, 0), (1, 2): (4, 0), (2, 1): (-4, 0)})
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    start = np.float32([[[3, 5], [3, 5], [0, 0]], [[3, 5], [20, 5], [0, 0]]])
+    walk = refinement.Walk(start, np.float32([[0.5, 0.5, np.inf]] * 2), np.float32([[0.2, 0.2, 0], [0.6, 0.2, 0]]))
+    places, error, share = refinement.reach(hops, [0, 1], 2, walk, 0)
+    np.testing.assert_allclose(places, [[7, 5], [7, 5]], atol=0.01)
+    np.testing.assert_allclose(share, [1, 0.75], atol=0.01)
+    assert np.isfinite(error).all()
+
+
+def test_frames_without_flow_there_and_back_are_no_sources_and_are_not_reached():
+    """Frame 1 has flow to frame 0 but not from it, frame 2 has none at all: the point is known in frames 0 and 3."""
+    hops = even_hops(16, 12, {(0, 3): (4, 0), (3, 0): (-4, 0), (1, 0): (1, 0), (1, 3): (9, 0)})
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    assert hops.linked(3, range(3)) == [0] and hops.linked(0, range(1, 4)) == [3]
+    walk = refinement.walk_all(hops, np.array([0]), np.float32([[3, 5]]), range(4))
+    assert np.isfinite(walk.error[0]).tolist() == [True, False, False, True]
+    assert walk.places[0].tolist() == [[3, 5], [3, 5], [3, 5], [7, 5]] and walk.share[0].tolist() == [1, 0, 0, 1]
+    assert walk.places.dtype == walk.error.dtype == walk.share.dtype == np.float32
+
+
+def test_queries_of_different_frames_are_walked_each_from_its_own():
+    flow = {(i, j): (2 * (j - i), 0) for i in range(3) for j in range(3) if i != j}
+    hops = even_hops(32, 12, flow)
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    walk = refinement.walk_all(hops, np.array([2, 0, 2]), np.float32([[9, 5], [3, 6], [20, 7]]), range(3))
+    np.testing.assert_allclose(walk.places[..., 0], [[5, 7, 9], [3, 5, 7], [16, 18, 20]], atol=1e-5)
+    np.testing.assert_allclose(walk.places[..., 1], np.repeat([[5], [6], [7]], 3, axis=1), atol=1e-5)
+    assert (walk.error == 0).tolist() == [[False, False, True], [True, False, False], [False, False, True]]
+
+
+def test_walks_go_outwards_from_frame_to_frame():
+    """Adjacent frames only: every frame is reached over all those between, each of which adds to the error."""
+    flow = {(i, j): (2 * (j - i), i - j) for i in range(6) for j in (i - 1, i + 1) if 0 <= j < 6}
+    hops = even_hops(32, 24, flow)
+    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    walk = refinement.walk_outwards(hops, 3, np.float32([[12, 10]]), range(1, 6))
+    away = np.arange(1, 6) - 3
+    np.testing.assert_allclose(walk.places[0], np.stack([12 + 2 * away, 10 - away], -1), atol=1e-5)
+    np.testing.assert_allclose(walk.error[0], 0.25 * np.sqrt(np.abs(away)), rtol=1e-5)
+    assert walk.share[0].tolist() == pytest.approx([1] * 5)
+
+
+def test_visibility_of_model_and_flow_by_hand(monkeypatch):
+    """2.8 a share, -2 a log of the error, 1 if the model sees the point, -0.4 a log of how far they differ."""
+    e, arguments, smoothed = np.e, [], []
+    walk = one_walk([[4, 0]] * 5, [0, 1, 1, e, np.inf], [1, 0.5, 0.5, 0.5, 0])
+    data, hops = SimpleNamespace(num_frames=5), object()
+    monkeypatch.setattr(refinement.Hops, "of", lambda asked: hops if asked is data else None)
+    monkeypatch.setattr(refinement, "walk_all", lambda *asked: arguments.append(asked) or walk)
+    monkeypatch.setattr(refinement, "smooth", lambda *asked: smoothed.append(asked) or asked[0])
+    tracks = np.float32([[[4, 0], [4.5, 0], [4, e - 0.5], [4, 0.5], [30, 0]]])
+    scores = np.float32([[0, 0, 1, 0.5, 1]])
+    frames, pixels, progress = np.zeros(1, int), np.float32([[4, 0]]), print
+    found, hidden = refinement.refine(data, frames, pixels, tracks, scores, progress)
+    assert arguments == [(hops, frames, pixels, range(5), progress)]
+    odds = [2.8 + 2 * np.log(4) + 1 + 0.4 * np.log(2), 1.4 + 1, 1.4 - 0.4, 1.4 - 2 + 0.5,
+            -2 * np.log(8) + 0.4 * np.log(2)]
+    assert hidden[0].tolist() == pytest.approx([1 / (1 + e**odd) for odd in odds], rel=1e-4)
+    (merged, of, seen), = smoothed
+    assert of is frames and seen.tolist() == [[True, True, True, False, False]] and found is merged
+    assert merged[0, 4].tolist() == [30, 0] and 4 < merged[0, 1, 0] < 4.5
+
+
 def test_surely_hidden_points_keep_the_models_track(monkeypatch):
     """Flow arrives in frame 2 with a large error and few that agree, far from the model, which stands there."""
     places = np.zeros((5, 2)) + [9, 5]
@@ -223,6 +337,21 @@ def test_hidden_points_are_carried_within_the_window(monkeypatch):
     tracks, scores = refinement.flow_tracks(None, np.array([3]), np.float32([[5, 5]]), window=range(3, 6))
     np.testing.assert_allclose(tracks[0], [[5, 5], [7, 5], [9, 5]], atol=1e-3)
     assert (scores[0] > 0.5).tolist() == [False, True, False]
+
+
+def test_visibility_of_flow_alone_by_hand(monkeypatch):
+    """Errors count as at least 0.25 px and at most 8; the scores also say what is seen when tracks are smoothed."""
+    smoothed, walk = [], one_walk(np.zeros((4, 2)), [0, 2, 1, np.inf], [1, 0.5, 0.5, 0])
+    monkeypatch.setattr(refinement.Hops, "of", lambda data: even_hops(8, 8, {(0, 1): (0, 0)}))
+    monkeypatch.setattr(refinement, "walk_all", lambda *asked: walk)
+    monkeypatch.setattr(refinement, "smooth", lambda *asked: smoothed.append(asked) or asked[0])
+    monkeypatch.setattr(refinement, "carry_hidden", lambda hops, tracks, seen, first: tracks)
+    frames = np.array([4])
+    scores = refinement.flow_tracks(None, frames, np.zeros((1, 2)), window=range(4, 8))[1]
+    odds = np.array([2.8 + 2 * np.log(4), 1.4 - 2 * np.log(2), 1.4, -2 * np.log(8)])
+    np.testing.assert_allclose(scores[0], 1 / (1 + np.exp(odds)), rtol=1e-5)
+    assert scores.dtype == np.float32
+    assert smoothed[0][1].tolist() == [0] and smoothed[0][2].tolist() == [[True, True, True, False]]
 
 
 def test_seen_where_many_flows_agree_with_a_small_error():
@@ -275,6 +404,33 @@ def test_smoothing_removes_jitter_and_what_stands_out_and_leaves_steady_motion()
     np.testing.assert_array_equal(refinement.smooth(two, np.zeros(3, int), seen[:, :2]), two)
 
 
+@pytest.mark.parametrize("num_frames", [3, 20])
+def test_smoothed_tracks_balance_acceleration_and_distance(num_frames, monkeypatch):
+    """Where the smoothed track lies no small change makes it better: the weighted pulls on every position cancel."""
+    monkeypatch.setattr(refinement, "SETTINGS", replace(refinement.SETTINGS, stands_out=3.0))
+    random = np.random.default_rng(num_frames)
+    tracks = random.normal(0, 1, (2, num_frames, 2)).cumsum(1) + 40
+    frames, seen = np.array([1, 2]), random.random((2, num_frames)) < 0.7
+    smooth = refinement.smooth(tracks, frames, seen)
+    assert np.abs(smooth - tracks).max() > 0.1 and smooth.dtype == np.float64
+    for track, given, frame, known in zip(smooth, tracks, frames, seen):
+        off = given - track
+        pull = np.where(known, 1.0, 0.01)[:, None] / (1 + np.square(off).sum(-1, keepdims=True) / 9) * off
+        pull -= 0.05 * bending(track)
+        pull[frame] = 0  # which is known, and so held where it is
+        assert np.abs(pull).max() < 2e-3
+
+
+def bending(track):
+    """Half the gradient of the summed squared accelerations (N, 2), by a loop."""
+    force = np.zeros_like(track)
+    for t in range(1, len(track) - 1):
+        acceleration = track[t - 1] - 2 * track[t] + track[t + 1]
+        for place, factor in ((t - 1, 1), (t, -2), (t + 1, 1)):
+            force[place] += factor * acceleration
+    return force
+
+
 def test_smoothing_follows_a_turn():
     """A bounce: the direction changes within one frame, seen as such."""
     x = np.abs(np.arange(21.0) - 10) * 3
@@ -282,7 +438,9 @@ def test_smoothing_follows_a_turn():
     assert np.abs(refinement.smooth(track, np.array([0]), np.ones((1, 21), bool)) - track).max() < 0.5
 
 
-def test_which_runs_are_refined(data, tmp_path, capsys):
+def test_which_runs_are_refined(tmp_path, capsys):
+    data = make_run(tmp_path / "data")[1]
+
     def run(refined=True, path=data.path, fingerprint=data.fingerprint):
         model = SimpleNamespace(refined_by_flow=refined)
         return SimpleNamespace(model=model, flow_dir=str(path), video={"fingerprint": fingerprint})

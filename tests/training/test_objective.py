@@ -115,7 +115,7 @@ def hand_made_pool():
 
 def options(**changed):
     return SimpleNamespace(**{"sampling": "hard", "error_map": "online", "seed": 3, "count_map": True, "swap": True,
-                              "pair_weight": "cos", "compile": False, "depth_margin": 0.25,
+                              "pair_weight": "cos", "compile": False, "graph": True, "depth_margin": 0.25,
                               "mask_near": 0.5, "depth_start": "occlusions", "flow_robust_start": 8.0,
                               "flow_robust_px": 2.0} | changed)
 

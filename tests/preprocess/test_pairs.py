@@ -1,0 +1,33 @@
+"""Which pairs of frames get flow, and the disk that they take."""
+
+import pytest
+
+from preprocess.pairs import choose_pairs, describe_rule
+
+
+def test_short_clips_take_all_pairs_and_longer_ones_a_number_that_grows_linearly():
+    assert choose_pairs(32) == [[j for j in range(32) if j != i] for i in range(32)]
+    assert choose_pairs(40, 39) == [[j for j in range(40) if j != i] for i in range(40)]
+    totals = {count: sum(map(len, choose_pairs(count))) for count in (200, 400, 800)}
+    assert totals[800] - totals[400] == pytest.approx(2 * (totals[400] - totals[200]), rel=0.01)
+    assert totals[800] / 800 < 30
+
+
+def test_the_default_rule_connects_near_frames_and_far_keyframes():
+    partners = choose_pairs(200)
+    assert partners[50] == [*range(38, 50), *range(51, 63)]
+    assert set(range(48, 73)) - {60} < set(partners[60])
+    assert {66, 72, 156, 0} < set(partners[60])
+    assert max(partners[60]) == 156  # 8 * 12 away
+    assert all(i in partners[j] for i in range(200) for j in partners[i])  # both directions, as the filter needs
+    assert all(abs(i - j) <= 12 or i % 6 == j % 6 == 0 for i in range(200) for j in partners[i])
+    assert "12 frames apart" in describe_rule(200)
+    assert describe_rule(32) == describe_rule(9, 8) == "all pairs"
+
+
+@pytest.mark.parametrize(("max_interval", "limit"), [(None, 3.0e9), (59, 6.3e9)])
+def test_disk_of_60_frames_at_480p(max_interval, limit):
+    pairs, pixels = sum(map(len, choose_pairs(60, max_interval))), 480 * 854
+    flow, masks = pairs * pixels * 2 * 2, pairs * 2 * -(-pixels // 8)
+    counts, color = 60 * pixels * 2, 60 * pixels * 3  # color: as if PNG did not compress
+    assert flow + masks + counts + color < limit
