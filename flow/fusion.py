@@ -13,10 +13,24 @@ def fuse(candidates, errors, priors=None):
     candidates: {name: flow}; errors: {name: (H, W)}; priors: {name: levels, or (H, W) of them}, 0 of those left out.
     """
     priors = priors or {}
-    costs = np.stack([errors[name] + np.float32(priors.get(name, 0)) for name in candidates])
-    return select(candidates, np.argmin(costs, axis=0))
+    return select(candidates, lowest(errors[name] + np.float32(priors.get(name, 0)) for name in candidates))
+
+
+def lowest(costs):
+    """Which of several costs, arrays of one shape, is the lowest at each place; of equals the first. NaN is never."""
+    costs = iter(costs)
+    least = np.array(next(costs))
+    label = np.zeros(least.shape, np.intp)
+    for k, cost in enumerate(costs, start=1):
+        lower = cost < least
+        label[lower], least[lower] = k, cost[lower]
+    return label
 
 
 def select(candidates, labels):
     """Flow (H, W, 2): at each pixel that of the candidate of its label (H, W), a place in `candidates`."""
-    return np.take_along_axis(np.stack(list(candidates.values())), labels[None, ..., None], axis=0)[0]
+    first, *others = candidates.values()
+    chosen = np.array(first)
+    for k, flow in enumerate(others, start=1):
+        np.copyto(chosen, flow, where=(labels == k)[..., None])
+    return chosen

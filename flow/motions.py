@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flow.fusion import select
+from flow.fusion import lowest, select
 from flow.images import resize, sample, shrink
 
 
@@ -238,10 +238,10 @@ def costs_of_motions(candidates, errors, found, before, settings):
 def assign(costs, alike, cell, settings=MotionSettings()):
     """The label (H, W) of each pixel by a mean field over cells of so many pixels, then by its own costs (F, H, W)."""
     if cell == 1:
-        return mean_field(costs, alike, settings).argmax(0)
+        return lowest(-share for share in mean_field(costs, alike, settings))
     shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike, settings)
     shares = [resize(share, costs.shape[1:])[..., 0] for share in shares]
-    return np.argmax([np.log(share + 1e-6) - cost for share, cost in zip(shares, costs)], axis=0)
+    return lowest(cost - np.log(share + 1e-6) for share, cost in zip(shares, costs))
 
 
 def mean_field(costs, alike, settings=MotionSettings()):
