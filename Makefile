@@ -6,7 +6,7 @@ VIDEO ?=
 # On a machine that also does other work, threads that wait actively for one another slow small steps down by far.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint mutants clean
+.PHONY: demo test lint mutants gpu-check clean
 EXTRAS := requirements-scenes3d.txt requirements-dino.txt
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
@@ -33,6 +33,10 @@ mutants: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/mutmut run --max-children 1 $(patsubst %,'%.*',$(MODULES))
 	$(BIN)/python -m benchmarks.mutants
+
+# Every part on a GPU against the same on the CPU, then what each stage costs on a clip: SOURCE=my.mp4 WEIGHTS=raft-small.pth
+gpu-check: $(VENV)/installed
+	$(BIN)/python -m benchmarks.gpu $(if $(SOURCE),--source "$(SOURCE)") $(if $(WEIGHTS),--raft_weights "$(WEIGHTS)",--flow dis)
 
 clean:
 	rm -rf mutants demo .pytest_cache .ruff_cache

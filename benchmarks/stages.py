@@ -23,7 +23,7 @@ from flow.dis import PlainDis
 from preprocess import build, driver
 from tracking.queries import parse_queries
 from tracking.sources import RunSource, track_queries
-from util import command
+from util import command, pick_device
 
 STAGES = {"prepare_frames": "frames", "estimate_flow": "flow", "filter_flow": "filter", "chain_flow": "chain",
           "count_valid": "counts"}  # functions of preprocess.driver
@@ -88,7 +88,7 @@ def measure(options):
     with metered(costs["training"]):
         train.train(*arguments)
     with metered(costs["tracks of 1,000 points"]):
-        source = RunSource(checkpoints.load_run(run, device=train.pick_device(options.device)))
+        source = RunSource(checkpoints.load_run(run, device=pick_device(options.device)))
         track_queries(source, parse_queries("grid", data.num_frames, source.video_size))
     return costs, data, run
 
@@ -126,7 +126,7 @@ def table(costs, data, steps):
 
 def device_name(device):
     """In words."""
-    return torch.cuda.get_device_name() if train.pick_device(device).type == "cuda" else "CPU"
+    return torch.cuda.get_device_name() if pick_device(device).type == "cuda" else "CPU"
 
 
 @command

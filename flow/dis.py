@@ -58,7 +58,7 @@ class DisSettings:
     return_within: float = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
     trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
     own_lead: float = 0.0  # levels by which hints must beat the walk's own flow, where none is trusted
-    refined_within: float = 0.7  # pixels: assigned flow is refined by so little ...
+    refined_within: float = 0.7  # pixels of the frames as they are walked: assigned flow is refined by so little ...
     refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
     refined_window: int = 15  # ... on average over so many pixels (not a share: it averages pixel noise)
     upsampling: UpsamplingSettings = UpsamplingSettings()
@@ -157,7 +157,8 @@ class DisFlow(Estimator):
         pair = FramePair(first, second, gain, offset, self.settings.errors)
         flow = upsample(flow, first.pixels, coarse.pixels, self.settings.upsampling)
         refined = self.full_refinement.calc(first.luminance, pair.second_luminance, flow.copy())
-        return fuse_refined(flow, {"refined": refined, **filled(known(hints), flow)}, pair, self.settings)
+        others = {"refined": refined, **filled(known(hints), flow)}
+        return fuse_refined(flow, others, pair, self.settings, self.settings.refined_within * self.shrunk)
 
     # The walk
 
@@ -275,7 +276,7 @@ class DisFlow(Estimator):
         assigned = assign_motions(flow, pair, groups, settings.motions)
         start = enlarge_flow(assigned, self.factor)
         refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.factor)
-        return fuse_refined(assigned, {"refined": refined}, pair, settings)
+        return fuse_refined(assigned, {"refined": refined}, pair, settings, settings.refined_within)
 
     def pair(self, i, j, gain, offset):
         """FramePair of frames i and j."""
@@ -313,12 +314,15 @@ def filled(hints, flow):
     return {name: np.where(np.isfinite(hint).all(-1, keepdims=True), hint, flow) for name, hint in hints.items()}
 
 
-def fuse_refined(assigned, others, pair, settings=DisSettings()):
-    """Assigned flow, or another {name: flow} where it differs by little and explains the colours around better."""
+def fuse_refined(assigned, others, pair, settings=DisSettings(), within=DisSettings.refined_within):
+    """Assigned flow, or another {name: flow} where it differs by little and explains the colours around better.
+
+    within: pixels that are little.
+    """
     candidates, window = {"assigned": assigned, **others}, (settings.refined_window,) * 2
     errors = {name: cv2.blur(pair.colour_error(flow), window) for name, flow in candidates.items()}
     priors = {"assigned": -settings.refined_lead}
     for name, flow in others.items():
-        small = np.square(flow - assigned).sum(-1) < settings.refined_within**2
+        small = np.square(flow - assigned).sum(-1) < within**2
         priors[name] = np.where(small, 0, np.inf)
     return fuse(candidates, errors, priors)

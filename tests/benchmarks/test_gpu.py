@@ -1,0 +1,52 @@
+"""The comparison of devices and the costs of stages, on the CPU alone: that they run, and what they would show."""
+
+import sys
+
+import pytest
+
+from benchmarks import gpu, meter, stages
+from benchmarks.scenes import make_scene
+
+
+def test_a_device_equals_itself_and_every_stage_is_in_the_table(tmp_path, monkeypatch, capsys):
+    make_scene("occlusion", 0, 5, 40, 56).save(tmp_path / "clip")
+    monkeypatch.setattr(gpu, "SMALL", {name: [*options, "--field_width", "8"] for name, options in gpu.SMALL.items()})
+    monkeypatch.setattr(gpu, "STEPS", 2)
+    gpu.main(["--device", "cpu", "--flow", "dis", "--source", str(tmp_path / "clip/frames"), "--frames", "4", "--steps",
+              "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text()
+    assert " NO " not in page and "BAD" not in capsys.readouterr().out
+    for name in ("census", "filter and chain", "default.txt: gradient", "volume.txt: mean distance of tracks",
+                 "paper.txt: loss terms", "recorded step"):
+        assert name in page
+    for stage in (*stages.STAGES.values(), "training", "tracks of 1,000 points"):
+        assert f"| {stage} " in page
+    assert "4 frames of 56 x 40, 12 pairs" in page
+
+
+def test_what_breaks_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no kernel\nlong text")
+        yield
+
+    monkeypatch.setattr(gpu, "check_appearance", broken)
+    for name in ("check_raft", "check_objective", "check_graph", "check_training"):
+        monkeypatch.setattr(gpu, name, lambda *_: iter(()))
+    found = list(gpu.all_checks(stages.pick_device("cpu"), tmp_path / "none", tmp_path))
+    failed = [check for check in found if not check.passed]
+    assert len(failed) == 1 and failed[0].name.startswith("broken") and "no kernel" in failed[0].name
+    assert any(check.name.startswith("filter and chain") for check in found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_meter_counts_time_and_memory():
+    cost = meter.Cost()
+    for _ in range(2):  # adds up
+        with meter.metered(cost):
+            block = bytearray(300 * 2**20)
+            block[::4096] = b"x" * len(block[::4096])
+            sum(range(10**6))
+            done = meter.threading.Event()
+            done.wait(0.2)
+            del block
+    assert cost.seconds > 0.4 and 0 < cost.cpu_seconds < cost.seconds and cost.memory > 300 * 2**20
