@@ -7,6 +7,7 @@ the large frame. Rendering takes most of the time: about a minute for ten frames
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from evaluation import report
 from loaders.data_dir import write_image
 from preprocess import build
 from preprocess.original import OriginalFrames
-from tracking.polish import Plates, polish
+from tracking.polish import SETTINGS, Plates, polish
 from tracking.sources import open_flow, track_queries
 from util import atomic_path, command, load_npz
 
@@ -34,6 +35,7 @@ def parse_arguments(arguments=None):
     add("--width", type=int, default=1920)
     add("--max_side", type=int, default=480, help="what the frames are preprocessed at (default: %(default)s)")
     add("--num_points", type=int, default=512, help="of each scene (default: %(default)s)")
+    add("--sensitivity", action="store_true", help="also each setting halved and doubled, alone")
     add("--work", type=Path, default=Path("runs/polish"), help="folder for frames and data; what is there is kept")
     add("--out", type=Path, default=Path("benchmarks/results/polish.md"))
     return parser.parse_args(arguments)
@@ -68,22 +70,39 @@ def figures(tracks, before, seen, truth, seconds):
 
 
 def measure(options, kind, seed):
-    """Rows of the table: a scene without and with polishing."""
+    """Rows of the table, a scene without and with polishing; and of the table of settings halved and doubled."""
     data, truth = prepare(options, kind, seed)
     began = time.monotonic()
     tracks = track_queries(open_flow(data.path), truth["query_points"])
-    before, tracked = tracks.tracks.copy(), time.monotonic()
-    polish(tracks, Plates(OriginalFrames(data)))
+    before, seen, tracked = tracks.tracks.copy(), ~tracks.occluded, time.monotonic()
+    plates = Plates(OriginalFrames(data))
+    polish(tracks, plates)
     rows = [("flow", before, tracked - began), ("flow, polished", tracks.tracks, time.monotonic() - tracked)]
-    return [[f"{kind}-{seed}", name, *figures(places, before, ~tracks.occluded, truth, seconds)]
-            for name, places, seconds in rows]
+    rows = [[f"{kind}-{seed}", name, *figures(places, before, seen, truth, seconds)] for name, places, seconds in rows]
+    others = []
+    for name, settings in varied(SETTINGS) if options.sensitivity else ():
+        tracks.tracks[:] = before
+        polish(tracks, plates, settings)
+        others.append([name, f"{kind}-{seed}", *figures(tracks.tracks, before, seen, truth, 0)[:-1]])
+    return rows, others
+
+
+def varied(settings):
+    """(name, settings) with each number halved and doubled."""
+    for name, value in vars(settings).items():
+        for words, factor in (("halved", 0.5), ("doubled", 2)):
+            yield f"`{name}` {words}", replace(settings, **{name: type(value)(value * factor)})
 
 
 @command
 def main(arguments=None):
     options = parse_arguments(arguments)
-    rows = [row for seed in options.seeds for kind in options.scenes for row in measure(options, kind, seed)]
+    measured = [measure(options, kind, seed) for seed in options.seeds for kind in options.scenes]
+    rows, others = ([row for scene in part for row in scene] for part in zip(*measured))
     table = report.markdown_table(["scene", "tracks", *FIGURES], rows)
+    if others:
+        others = report.markdown_table(["setting", "scene", *FIGURES[:-1]], sorted(others, key=lambda row: row[0]))
+        table += f"\n\nSettings, each alone:\n\n{others}"
     publish(options.out, f"""# Tracks polished on the original frames
 
 `{command_line("polish")}`

@@ -40,7 +40,7 @@ class PolishSettings:
     good_match: float = 0.95  # below it a newer patch may fit better than the query's
     stiffness: float = 0.04  # per px squared: of a place against the difference to a patch of norm 1
     loose: float = 0.25  # px from the track: how far a place feels its stiffness in full
-    shape_stiffness: float = 0.002  # of a shape, against its change since the frame before
+    shape_stiffness: float = 0.001  # of a shape, against its change since the frame before
 
 
 SETTINGS = PolishSettings()

@@ -5,15 +5,19 @@ import sys
 import numpy as np
 
 from benchmarks import polish
+from tracking.polish import SETTINGS
 
 
 def test_a_page_with_and_without(tmp_path, monkeypatch, capsys):
     arguments = ["--scenes", "occlusion", "--seeds", "0", "--num_frames", "3", "--height", "64", "--width", "96",
-                 "--max_side", "48", "--num_points", "20", "--work", str(tmp_path), "--out", str(tmp_path / "p.md")]
+                 "--max_side", "48", "--num_points", "20", "--sensitivity", "--work", str(tmp_path),
+                 "--out", str(tmp_path / "p.md")]
     monkeypatch.setattr(sys, "argv", ["polish", *arguments])
     polish.main(arguments)
     rows = [line for line in (tmp_path / "p.md").read_text().splitlines() if line.startswith("| occlusion-0")]
     assert [row.split("|")[2].strip() for row in rows] == ["flow", "flow, polished"]
+    varied = [line for line in (tmp_path / "p.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(varied) == 2 * len(vars(SETTINGS)) and varied[0].startswith("| `farthest` doubled")
     assert rows[0].split("|")[8].strip() == "0.0%" and "python -m benchmarks.polish --scenes occlusion" in (
         capsys.readouterr().out)
 
