@@ -48,6 +48,7 @@ COARSE = 1.5  # the patch that finds the place first is so much larger
 STEPS = {False: 6, True: 6}  # of places alone, of places and shapes
 WIDTH = 0.6  # of a patch's Gaussian weights, in its half sides
 LARGEST_BEND = 0.3  # of a shape in one step, so that it keeps an inverse
+LARGEST_ZOOM = 16.0  # of a patch's area, either way: beyond it a shape has degenerated
 BLURRED_BYTES = 2**29
 
 
@@ -211,7 +212,8 @@ def fit(images, looks, track, levels, scale, settings):
     start = torch.where(near[:, None], places, track)
     places, shapes, match = align(images[1], fine, track, start, looks.shapes, levels[1], scale, settings, bends=True)
     near = torch.linalg.norm(places - track, dim=-1) <= settings.farthest * scale
-    return places, shapes, torch.where(near & match.isfinite(), match, -1.0)
+    sound = (torch.linalg.det(shapes).log().abs() < np.log(LARGEST_ZOOM)) & match.isfinite()
+    return places, shapes, torch.where(near & sound, match, -1.0)
 
 
 def follow(plates, frame, tracks, seen, scale, settings=SETTINGS):

@@ -137,6 +137,21 @@ def test_tracks_go_both_ways_from_queries_in_any_frame():
     assert np.quantile(error[moved], 0.95) < 0.06
 
 
+def test_a_newer_patch_is_followed_where_the_querys_no_longer_fits():
+    """A texture turns into another one as it moves; at the end its correlation with what the query saw is 0.83."""
+    def mixed(share):
+        return lambda pixels: (1 - share) * waves(pixels) + share * waves(pixels[..., ::-1] + 50)
+
+    pixels, shares, step = points(), np.linspace(0, 0.4, 9), np.array([0.6, -0.3])
+    frames = [render(mixed(share), shift=step * k) for k, share in enumerate(shares)]
+    truth = pixels[:, None] + step * np.arange(1, 9)[:, None]
+    places, moved = polished(frames, pixels, truth + np.random.default_rng(5).uniform(-1, 1, truth.shape))
+    error = np.linalg.norm(places - truth, axis=-1)[:, -1]
+    assert moved[:, -1].mean() > 0.9 and np.median(error) < 0.8  # of two textures that look alike
+    _, moved = polished([frames[0], frames[-1]], pixels, truth[:, -1:])
+    assert moved.mean() < 0.4
+
+
 def test_a_point_at_the_border_does_not_fit_what_is_beyond():
     pixels = np.array([[3.0, 80.0], [196.5, 40.0], [100.0, 2.0]])
     places, moved = polished([render(), render(shift=(0.6, 0.4))], pixels, (pixels + 1)[:, None])
