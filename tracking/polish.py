@@ -9,8 +9,9 @@ aligned, errors do not add up. Where it fits badly, so is a patch from the last 
 better of both stands.
 
 Patches are compared with mean 0 and norm 1, so that exposure has no effect. A penalty holds each place where the track
-has it: along an edge, or where there is no texture, nothing pulls it away. What still fits badly, or would move far,
-stays; so do hidden places and the query.
+has it, and of a move only those directions count in which the patch changes clearly for how well it fits: along an
+edge, or where there is no texture, a place stays. So does one where nothing fits, or that would move far, and so do
+hidden places and the query.
 
 Conventions: pixels (x, y) with integer centres in the original frame (H, W). Lengths in settings are in pixels of the
 processed size, which are `scale` of these. N frames; q points, n samples of a patch; places (q, 2); shapes (q, 2, 2)
@@ -40,6 +41,7 @@ class PolishSettings:
     good_match: float = 0.95  # below it a newer patch may fit better than the query's
     stiffness: float = 0.04  # per px squared: of a place against the difference to a patch of norm 1
     loose: float = 0.25  # px from the track: how far a place feels its stiffness in full
+    doubt: float = 10.0  # of a direction: what a move along it must change, per px squared and per 1 - correlation
     shape_stiffness: float = 0.001  # of a shape, against its change since the frame before
 
 
@@ -204,6 +206,15 @@ def align(image, patches, track, places, shapes, level, scale, settings, bends):
     return places, shapes, match.sum(-1)
 
 
+def certain(patches, moves, match, level, scale, settings):
+    """Moves (q, 2) but for their part along directions in which a patch is plain, for how well it fits."""
+    change = descent(patches, level, bends=False)
+    structure = torch.einsum("qnk,qn,qnl->qkl", change, patches.weights, change)
+    strength, axes = torch.linalg.eigh(structure)
+    clear = strength * scale**2 > settings.doubt * (1 - match)[:, None]
+    return torch.einsum("qij,qj->qi", axes, torch.einsum("qij,qi->qj", axes, moves) * clear)
+
+
 def fit(images, looks, track, levels, scale, settings):
     """Looks found in a frame near its track (q, 2) -> places (q, 2), shapes (q, 2, 2), match (q,): -1 if too far."""
     (coarse, fine), start = looks.patches, track
@@ -212,6 +223,7 @@ def fit(images, looks, track, levels, scale, settings):
     start = torch.where(near[:, None], places, track)
     places, shapes, match = align(images[1], fine, track, start, looks.shapes, levels[1], scale, settings, bends=True)
     near = torch.linalg.norm(places - track, dim=-1) <= settings.farthest * scale
+    places = track + certain(fine, places - track, match, levels[1], scale, settings)
     sound = (torch.linalg.det(shapes).log().abs() < np.log(LARGEST_ZOOM)) & match.isfinite()
     return places, shapes, torch.where(near & sound, match, -1.0)
 

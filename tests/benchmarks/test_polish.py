@@ -17,7 +17,7 @@ def test_a_page_with_and_without(tmp_path, monkeypatch, capsys):
     rows = [line for line in (tmp_path / "p.md").read_text().splitlines() if line.startswith("| occlusion-0")]
     assert [row.split("|")[2].strip() for row in rows] == ["flow", "flow, polished"]
     varied = [line for line in (tmp_path / "p.md").read_text().splitlines() if line.startswith("| `")]
-    assert len(varied) == 2 * len(vars(SETTINGS)) and varied[0].startswith("| `farthest` doubled")
+    assert len(varied) == 2 * len(vars(SETTINGS)) and varied[0].startswith("| `doubt` doubled")
     assert rows[0].split("|")[8].strip() == "0.0%" and "python -m benchmarks.polish --scenes occlusion" in (
         capsys.readouterr().out)
 
