@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.scenes import SceneFlow, make_scene, write_mp4
 from loaders.data_dir import DataDir, write_image
 from preprocess import build
 from preprocess.original import OriginalFrames
+from tracking.sources import open_flow
 from tracking.tracks_file import read_tracks
 from util import UserError
 
@@ -147,6 +149,16 @@ def test_by_default_few_points_only_and_of_scaled_frames(folder, capsys, monkeyp
     tracks_of(folder / "same")
     assert "not scaled down" in capsys.readouterr().out
     tracks_of(folder / "same", "--polish", "on")
+    assert "polished on the original frames: " in capsys.readouterr().out
+
+
+def test_a_runs_tracks_are_polished_on_its_own_video_only(folder, monkeypatch, capsys):
+    source = open_flow(folder / "data")
+    monkeypatch.setattr(track, "open_source", lambda args: source)
+    source.run = SimpleNamespace(video={"fingerprint": "another's"})
+    assert "made from another video than the run" in refusal(folder, capsys, "--polish", "on")
+    source.run.video["fingerprint"] = source.data.fingerprint
+    tracks_of(folder, "--polish", "on")
     assert "polished on the original frames: " in capsys.readouterr().out
 
 
