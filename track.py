@@ -8,16 +8,19 @@ from tqdm import tqdm
 
 import util
 from flow.formats import write_flo
-from loaders.data_dir import write_image
+from loaders.data_dir import DataDir, write_image
 from networks import query
 from outputs.depth import write_depth_npz, write_depth_png
 from outputs.options import add_run_options, make_folder, open_source, positive
 from outputs.ply import write_ply
+from preprocess.original import OriginalFrames
+from tracking.polish import Plates, polish
 from tracking.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
-from tracking.sources import chunk_option, dense_flow, needs_run, resize_map, track_queries
+from tracking.sources import chunk_option, dense_flow, needs_run, progress_bar, resize_map, track_queries
 from tracking.tracks_file import WRITERS
 from util import UserError
 
+POLISHED_UP_TO = 2000  # points, by default: more are asked for densely, where the time would count
 SUFFIXES = {".npz": "queries", ".csv": "queries", ".flo": "flow", ".ply": "canonical"}
 
 EPILOG = """examples:
@@ -50,6 +53,10 @@ def parse_arguments(argv=None):
     wanted.add_argument("--mask", metavar="FILE",
                         help="image of the video's size, not 0 on an object: keeps the grid's points on it (the mask "
                              "is of the grid's FRAME)")
+    wanted.add_argument("--polish", default="auto", choices=["auto", "on", "off"],
+                        help="move tracks by fractions of a pixel to where the original frames, at their full size, "
+                             "show the point; they are read from what was preprocessed, which has to be where it was. "
+                             f"auto: up to {POLISHED_UP_TO:,} points, if it is and was scaled down; default auto")
     output = parser.add_argument_group("where to")
     output.add_argument("--out", metavar="PATH", type=Path,
                         help="a folder, or a file (tracks .npz .csv, flow .flo, point cloud .ply) beside which all "
@@ -107,8 +114,32 @@ def check_against_video(source, args):
     return parse_queries(args.queries, source.num_frames, source.video_size, mask)
 
 
+def plates_to_polish_on(source, args):
+    """The original frames as Plates, where --polish wants them, or None. UserError: 'on', and there are none."""
+    if args.polish == "off" or args.query_points is None:
+        return None
+    try:
+        if args.polish == "auto" and len(args.query_points) > POLISHED_UP_TO:
+            raise UserError(f"more than {POLISHED_UP_TO:,} points (--polish on does it all the same)")
+        if args.polish == "auto" and source.size == source.video_size:
+            raise UserError("the video was not scaled down")
+        data = DataDir.open(source.data_dir)
+        if source.run and data.fingerprint != source.run.video["fingerprint"]:
+            raise UserError(f"{data.path}: made from another video than the run")
+        return Plates(tqdm(OriginalFrames(data), desc="original frames", unit="frame"))
+    except UserError as error:
+        if args.polish == "on":
+            raise UserError(f"--polish on: {error}") from None
+        print(f"tracks are not polished on the original frames: {error}")
+        return None
+
+
 def write_tracks(source, args, path):
     tracks = track_queries(source, args.query_points)
+    if args.plates is not None:
+        with progress_bar("polishing", tracks.occluded.size) as bar:
+            polished = polish(tracks, args.plates, progress=bar.update)
+        print(f"polished on the original frames: {polished.sum() / (~tracks.occluded).sum():.0%} of what is visible")
     WRITERS[tracks_format(args, path)](path, tracks)
     visible, note = 1 - tracks.occluded.mean(), "" if source.run else "; by flow alone, so that depth is unknown (NaN)"
     print(f"{path}: {len(args.query_points)} points over {source.num_frames} frames, {visible:.0%} visible{note}")
@@ -158,10 +189,13 @@ def main(argv=None):
         raise UserError("--mask selects points of a grid: give --queries grid too")
     if args.queries is not None:
         tracks_format(args, paths["queries"])
+    elif args.polish != "auto":
+        raise UserError("--polish acts on tracks: give --queries too")
     source = open_source(args)
     for kind in {"depth", "canonical"} & set(paths):
         needs_run(source, f"--{kind}")
     args.query_points = check_against_video(source, args)
+    args.plates = plates_to_polish_on(source, args)
     writers = {"queries": write_tracks, "flow": write_flow, "depth": write_depth, "canonical": write_canonical}
     for kind, path in paths.items():
         make_folder(path if kind == "depth" else path.parent)
