@@ -9,6 +9,7 @@ import pytest
 
 import track
 from benchmarks.scenes import SceneFlow, make_scene, write_mp4
+from flow.estimator import Estimator
 from loaders.data_dir import DataDir, write_image
 from preprocess import build
 from preprocess.original import OriginalFrames
@@ -25,22 +26,22 @@ class HalfSizedFlow(SceneFlow):
     def __init__(self):
         super().__init__(make_scene("camera", 0, NUM_FRAMES, SIZE[0] // 2, SIZE[1] // 2))
 
-    def load_frames(self, frames):
+    def load_frames(self, frames, adjacent=None):
         pass
 
-    def flow_from(self, i, partners):
+    def flow_from(self, i, partners, ahead=None):
         return super().flow_from(i + FIRST, [j + FIRST for j in partners]) + 0.5
 
 
-class NoMotion:
+class NoMotion(Estimator):
     """Flow 0."""
 
     description, reason = {"method": "none"}, "none"
 
-    def load_frames(self, frames):
+    def load_frames(self, frames, adjacent=None):
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners):
+    def flow_from(self, i, partners, ahead=None):
         return np.zeros((len(partners), *self.size, 2), np.float32)
 
 
