@@ -145,6 +145,9 @@ class DataDir:
                 f"{path}: data directory of version {manifest.get('version')}, this program reads version {VERSION}; "
                 f"make it again with: {command} --overwrite"
             )
+        if not unfinished and "shots" in manifest:
+            shots = ", ".join(f"shot_{k:03d}" for k in range(len(manifest["shots"])))
+            raise UserError(f"{path}: a video of several shots, each with a data directory of its own in it: {shots}")
         finished = manifest.get("finished", [])
         if not unfinished and "counts" not in finished:
             raise UserError(

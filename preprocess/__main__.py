@@ -68,6 +68,13 @@ def add_frame_options(group):
     )
     group.add_argument("--end", type=int, metavar="I", help="the frame after the last one (default: up to the end)")
     group.add_argument(
+        "--cuts",
+        default="refuse",
+        choices=("refuse", "ignore", "split"),
+        help="what to do where the video cuts to another shot, which no track can cross: refuse says at which frames; "
+        "split makes a data directory of each shot, DIR/shot_000 and so on (default: %(default)s)",
+    )
+    group.add_argument(
         "--masks",
         metavar="DIR",
         help="object masks, one image a frame, of the frames' size: white, or any object number, on black. Not needed "

@@ -23,16 +23,28 @@ from flow.estimators import DisFlow, describe, make_estimator
 from flow.raft_weights import download_large, load_raft
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
+from preprocess.cuts import find_cuts, refuse, shots_of
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
 from preprocess.passes import FirstPass, StoredFlow
 from preprocess.report import Progress, changes, gigabytes
-from preprocess.stages import FOLDERS, FrameWork, chain_flow, count_valid, estimate_flow, filter_flow, open_work
-from preprocess.workers import Workers, one_thread, usable_cores
-from util import UserError, pick_device
+from preprocess.stages import (
+    FOLDERS,
+    FrameList,
+    FrameWork,
+    chain_flow,
+    count_valid,
+    estimate_flow,
+    filter_flow,
+    open_work,
+)
+from preprocess.workers import Workers, available_memory, one_thread, usable_cores
+from util import BoundedCache, UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
+LARGE = 10**9  # bytes of disk that are told before
+WORKER_MEMORY = 1.2e9  # bytes that one may take, at 854 x 480
 WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 
@@ -55,22 +67,28 @@ def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
-    workers=None, overwrite=False, quiet=False,
+    workers=None, cuts="refuse", overwrite=False, quiet=False,
 ):
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
     flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimator), whose flow is not fused with any other. The
     other arguments are the options of `python -m preprocess`. An earlier, interrupted call with the same arguments is
-    continued. UserError: anything wrong with the arguments or the input.
+    continued. A list of DataDirs where cuts is 'split' and there are some. UserError: anything wrong with the arguments
+    or the input.
     """
+    asked = {name: value for name, value in locals().items() if name not in ("source", "data_dir", "start", "end")}
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
-    check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers)
+    check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
     with locked(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
         data = prepare_frames(path, opened, options, masks, overwrite, bar)
+        found = shots(data, cuts, bar)
+        if len(found) > 1:
+            return [build(source, path / f"shot_{k:03d}", start=(start or 0) + first, end=(start or 0) + end, **asked)
+                    for k, (first, end) in enumerate(found)]
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
         estimator = make_flow(data, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
@@ -91,7 +109,7 @@ def do_stages(data, estimator, plan, passes, device, bar):
     data.manifest.update(partners=plan.partners, chained=plan.chain)
     data.save_manifest()
     todo = unfinished_frames(data, plan)
-    check_free_disk(data, todo, plan.keep_direct, passes)
+    check_free_disk(data, todo, plan.keep_direct, passes, bar)
     if passes > 1 and todo["flow"]:
         do_first_pass(data, first, plan, device, bar)
     run_stages(data, todo, estimator, plan, device, bar)
@@ -118,7 +136,7 @@ def settings_of_stages(estimator, plan):
     }
 
 
-def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers):
+def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts):
     """UserError for what can be known to be wrong before anything is written."""
     if flow == "raft" or raft_weights is not None:
         load_raft(raft_weights or download_large())
@@ -126,6 +144,8 @@ def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct,
         raise UserError(f"--flow {flow}: expected auto, raft or dis")
     if not 0 < cycle_threshold < 1000:
         raise UserError(f"--cycle_th {cycle_threshold:g}: expected pixels above 0 and below 1000")
+    if cuts not in ("refuse", "ignore", "split"):
+        raise UserError(f"--cuts {cuts}: expected refuse, ignore or split")
     for name, value, what in (("max_interval", max_interval, "1 frame"), ("max_direct", max_direct, "1 frame"),
                               ("workers", workers, "1 process")):
         if value is not None and value < 1:
@@ -150,6 +170,30 @@ def check_fusion(flow, flow_files, fusion, passes):
 
 
 # What is to be done
+
+
+def shots(data, cuts, bar):
+    """[(first frame, frame after the last)] of the shots to be done apart; UserError where cuts are to be refused."""
+    if cuts == "ignore":
+        data.manifest.pop("shots", None)
+        return [(0, data.num_frames)]
+    if "cuts" not in data.manifest:
+        with bar.frames_of("cuts", data.num_frames - 1) as advance:
+            frames = FrameList(data, BoundedCache(data.frame, most=0))
+            data.manifest["cuts"] = find_cuts(frames, advance)
+        data.save_manifest()
+    found = data.manifest["cuts"]
+    if found and cuts == "refuse":
+        refuse(found, data.num_frames)
+    every = shots_of(found, data.num_frames)
+    if found:
+        data.manifest["shots"] = every
+        data.save_manifest()
+    for first, end in every:
+        if end - first < 2:
+            raise UserError(f"--cuts split: frame {first} is a shot of its own; expected at least 2 frames in each "
+                            "(--start, --end, or --cuts ignore)")
+    return every
 
 
 def make_flow(data, *, flow, raft_weights, iterations, files, fusion, device, num_pairs):
@@ -223,7 +267,7 @@ def unfinished_frames(data, plan):
     return {"flow": flow, "filter": filtered, "chain": chain}
 
 
-def check_free_disk(data, todo, keep_direct, passes):
+def check_free_disk(data, todo, keep_direct, passes, bar):
     """UserError when the files still to be written will not fit on the disk, those of a first pass included."""
     pixels, all_pairs = data.height * data.width, sum(map(len, data.manifest["partners"]))
     pairs = {stage: sum(len(data.partners(i)) for i in frames) for stage, frames in todo.items()}
@@ -232,6 +276,8 @@ def check_free_disk(data, todo, keep_direct, passes):
     masks, counts = (pairs["filter"] + pairs["chain"]) / 4, 2 * data.num_frames
     needed = pixels * (4 * (first + pairs["flow"] + chained) + masks + counts)
     free = shutil.disk_usage(data.path).free
+    if needed > LARGE:
+        bar.write(f"disk: up to {gigabytes(needed)} more, {gigabytes(free)} are free")
     if needed > free:
         raise UserError(
             f"--data_dir {data.path}: {all_pairs} pairs need {gigabytes(needed)} more, {gigabytes(free)} are free; "
@@ -263,9 +309,11 @@ def run_stages(data, todo, estimator, plan, device, bar):
 
 
 def default_workers(data, partners):
-    """One for each core; one alone where the work takes less than starting others."""
+    """One for each core, if there is memory for all; one alone where the work takes less than starting others."""
     pixels = data.height * data.width * sum(map(len, partners))
-    return 1 if pixels < WORTH_SHARING else usable_cores()
+    if pixels < WORTH_SHARING:
+        return 1
+    return max(1, min(usable_cores(), int(available_memory() // WORKER_MEMORY)))
 
 
 @contextlib.contextmanager
