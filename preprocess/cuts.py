@@ -1,8 +1,8 @@
 """Where a video cuts from one shot to another: between adjacent frames that no flow leads across.
 
 Found on small frames by plain DIS there and back: of two frames of one shot nearly all pixels come back and look
-alike, of two shots hardly any. DAVIS and layered scenes, adjacent frames: at least 0.72 of the pixels; DAVIS clips cut from one
-to another, 72 times: at most 0.02.
+alike, of two shots hardly any. DAVIS and layered scenes, adjacent frames: at least 0.72 of the pixels; DAVIS clips cut
+from one to another, 72 times: at most 0.02.
 """
 
 from dataclasses import dataclass
