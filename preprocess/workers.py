@@ -86,7 +86,8 @@ class Workers:
         except BrokenProcessPool:
             raise UserError(
                 f"a worker process ended while doing {what} (stopped by the system for want of memory?): what is done "
-                f"is kept; run the same command again, with fewer --workers (now {self.count}) or a smaller --max_side"
+                f"is kept; run the same command again, with fewer --workers (now {self.count}) or a smaller --max_side "
+                "(a script of your own that calls build has to do so under if __name__ == '__main__')"
             ) from None
         finally:
             for future in waiting:
