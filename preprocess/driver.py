@@ -44,7 +44,7 @@ from util import BoundedCache, UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
 LARGE = 10**9  # bytes of disk that are told before
-WORKER_MEMORY = 1.2e9  # bytes that one may take, at 854 x 480
+WORKER_MEMORY = 1.5e9  # bytes that one may take, at 854 x 480
 WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 

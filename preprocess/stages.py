@@ -18,7 +18,7 @@ FOLDERS = {  # what each stage writes; a stage that is done again makes those af
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),
 }
-IMAGE_CACHE_BYTES = 2**29
+FRAME_CACHE_BYTES, IMAGE_CACHE_BYTES, FEATURE_CACHE_BYTES = 2**27, 2**28, 2**29  # of each process
 FLOW_BYTES_AT_ONCE = 2**29  # float32 flow of the source frames that are estimated together
 SOURCES_AT_ONCE = 8
 OPEN_ARRAYS = 200  # memory-mapped files held open
@@ -36,10 +36,10 @@ class Reader:
 
     def __init__(self, data, appearance, device):
         self.data, self.device = data, device
-        self.frames = BoundedCache(data.frame, IMAGE_CACHE_BYTES)  # uint8 (H, W, 3)
+        self.frames = BoundedCache(data.frame, FRAME_CACHE_BYTES)  # uint8 (H, W, 3)
         self.images = BoundedCache(self.image, IMAGE_CACHE_BYTES)  # float (H, W, 3) in [0, 1]
         self.open_arrays = BoundedCache(lambda key: data.array(*key), OPEN_ARRAYS, size=lambda _: 1)  # (folder, frame)
-        self.features = BoundedCache(lambda i: appearance(self.frames[i]))
+        self.features = BoundedCache(lambda i: appearance(self.frames[i]), FEATURE_CACHE_BYTES)
 
     def image(self, i):
         return torch.from_numpy(self.frames[i]).to(self.device).float() / 255
