@@ -32,10 +32,9 @@ from training.graphs import differentiation
 from training.volume import volume_terms
 from util import UserError, command, pick_device
 
-SMALL = {  # networks for which a CPU needs a second, of every preset
+SMALL = {  # networks for which a CPU needs a second
     "default.txt": ["--field_width", "32"],
     "volume.txt": ["--coupling_width", "32", "--field_width", "32", "--num_samples", "8"],
-    "paper.txt": ["--coupling_width", "32", "--field_width", "32", "--num_samples", "8"],
 }
 STEPS = 30  # of the small training
 
@@ -171,9 +170,9 @@ def all_checks(device, weights, work):
     data = build(scene.video, work / "data", flow=SceneFlow(scene), device="cpu", quiet=True)
     parts = [functools.partial(check_raft, scene, device, weights), functools.partial(check_appearance, scene, device),
              functools.partial(check_preprocessing, scene, device, work)]
-    parts += [functools.partial(check_objective, data, device, preset) for preset in SMALL]
+    parts += [functools.partial(check_objective, data, device, preset) for preset in SMALL]  # volume's is paper's, too
     parts += [functools.partial(check_graph, data, device, "default.txt")]
-    parts += [functools.partial(check_training, data, device, work, preset) for preset in ("default.txt", "volume.txt")]
+    parts += [functools.partial(check_training, data, device, work, preset) for preset in SMALL]
     for part in parts:
         try:
             yield from part()

@@ -16,7 +16,7 @@ from networks.layers import bfloat16_is_fast
 from util import BoundedCache, source_hash
 
 FEATURE_CACHE_BYTES = 2**30
-VOLUME_BYTES = {"cpu": 2**28, "cuda": 2**31}  # correlation volumes held at once: batches pay on a GPU
+VOLUME_BYTES = {"cpu": 2**29, "cuda": 2**31}  # correlation volumes held at once: batches pay on a GPU
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def test_a_device_equals_itself_and_every_stage_is_in_the_table(tmp_path, monkey
     page = (tmp_path / "page.md").read_text()
     assert " NO " not in page and "BAD" not in capsys.readouterr().out
     for name in ("census", "filter and chain", "default.txt: gradient", "volume.txt: mean distance of tracks",
-                 "paper.txt: loss terms", "recorded step"):
+                 "recorded step"):
         assert name in page
     for stage in (*stages.STAGES.values(), "training", "tracks of 1,000 points"):
         assert f"| {stage} " in page

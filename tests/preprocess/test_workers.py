@@ -51,7 +51,8 @@ def start(clip, path):
     """`python -m preprocess` with two workers, as its own process; returns once a first frame's flow is there."""
     process = subprocess.Popen(
         [sys.executable, "-m", "preprocess", str(clip), "--data_dir", str(path), "--flow", "dis", "--workers", "2",
-         "--device", "cpu"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+         "--device", "cpu"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background jobs ignore Ctrl-C
     wait_for(lambda: any((path / "flow").glob("0*.npy")), process)
     return process
 
