@@ -10,7 +10,8 @@ from benchmarks.scenes import make_scene
 
 def test_a_device_equals_itself_and_every_stage_is_in_the_table(tmp_path, monkeypatch, capsys):
     make_scene("occlusion", 0, 5, 40, 56).save(tmp_path / "clip")
-    monkeypatch.setattr(gpu, "SMALL", {name: [*options, "--field_width", "8"] for name, options in gpu.SMALL.items()})
+    smaller = ["--field_width", "8", "--num_pairs", "4"]
+    monkeypatch.setattr(gpu, "SMALL", {name: [*options, *smaller] for name, options in gpu.SMALL.items()})
     monkeypatch.setattr(gpu, "STEPS", 2)
     gpu.main(["--device", "cpu", "--flow", "dis", "--source", str(tmp_path / "clip/frames"), "--frames", "4", "--steps",
               "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "page.md")])
