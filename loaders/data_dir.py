@@ -127,6 +127,9 @@ class DataDir:
     def __init__(self, path, manifest, left_out=frozenset()):
         self.path, self.manifest, self.left_out, self._rows = Path(path), manifest, left_out, {}
 
+    def __reduce__(self):  # to another process, without what was looked up
+        return type(self), (self.path, self.manifest, self.left_out)
+
     @classmethod
     def open(cls, path, unfinished=False):
         """Read the manifest. UserError when there is none, it is of another version, or (by default) not finished."""
