@@ -33,13 +33,16 @@ def usable_cores():
 def one_thread():
     """Within the context, torch and OpenCV use one thread."""
     before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    set_threads(1, 1)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        set_threads(*before)
+
+
+def set_threads(of_torch, of_opencv):
+    torch.set_num_threads(of_torch)
+    cv2.setNumThreads(of_opencv)
 
 
 def available_memory():
@@ -102,7 +105,7 @@ def start(made_from):
     global STATE
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
-    one_thread().__enter__()
+    set_threads(1, 1)
     make, arguments = pickle.loads(made_from)
     STATE = make(*arguments)
 

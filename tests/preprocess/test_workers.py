@@ -113,6 +113,18 @@ def test_no_worker_outlives_the_command(clip, undisturbed, tmp_path, number):
     assert contents(tmp_path / "data") == undisturbed
 
 
+class Threads:
+    """A state that says how many threads its process uses."""
+
+    def of(self, library):
+        return {"torch": torch.get_num_threads, "opencv": cv2.getNumThreads}[library]()
+
+
+def test_each_worker_has_one_thread():
+    with Workers(2, Threads) as workers:
+        assert list(workers.do("of", [("torch",), ("opencv",)] * 2)) == [1] * 4
+
+
 def test_tasks_are_taken_as_they_are_needed():
     taken = []
 
