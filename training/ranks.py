@@ -6,6 +6,7 @@ alone writes and prints. In a process that torchrun did not start there is one r
 
 import os
 import signal
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -29,7 +30,7 @@ def is_first():
 
 @contextmanager
 def joined(name):
-    """Within it this process is one of those that torchrun started. name: of --device."""
+    """Within it this process is one of those that torchrun started; after it only the first goes on."""
     if not distributed.is_torchelastic_launched():
         yield
         return
@@ -40,6 +41,11 @@ def joined(name):
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
+        distributed.barrier()
+        if not is_first():  # at an orderly end threads of gloo now and then abort the process, and so all of them
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
     finally:
         distributed.destroy_process_group()
 
