@@ -1,7 +1,6 @@
 """What a piece of work costs: time, CPU time, memory, and how busy the GPU was."""
 
 import contextlib
-import os
 import resource
 import subprocess
 import threading
@@ -65,9 +64,9 @@ def cpu_seconds():
 
 def watch_memory(cost, done):
     """Until `done` is set, keep the largest resident size in cost.memory; Linux only, elsewhere it stays 0."""
-    status, page = Path("/proc/self/statm"), os.sysconf("SC_PAGE_SIZE")
+    status = Path("/proc/self/statm")
     while status.exists():
-        cost.memory = max(cost.memory, int(status.read_text().split()[1]) * page)
+        cost.memory = max(cost.memory, int(status.read_text().split()[1]) * resource.getpagesize())
         if done.wait(EVERY_SECONDS):
             return
 

@@ -27,6 +27,8 @@ class FusedFlow(Estimator):
     sources: {name: flow estimator}, whose flow may be NaN. trusted: the name of one that leads, as DisFlow says.
     """
 
+    walks = True
+
     def __init__(self, sources, reason="", trusted=None):
         self.sources, self.reason = sources, reason
         self.walk = DisFlow(trusted=trusted)

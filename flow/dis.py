@@ -27,6 +27,7 @@ from flow.fusion import fuse
 from flow.images import (
     ExposureSettings,
     at_exposure,
+    comes_back,
     enlarge_flow,
     exposure,
     luminance,
@@ -38,7 +39,7 @@ from flow.images import (
 from flow.keypoints import KeypointSettings, find_keypoints, moving_together
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
-from flow.upsampling import UpsamplingSettings, flow_between_shrunk, shrunk_size, times_shrunk, upsample
+from flow.upsampling import UpsamplingSettings, shrunk_size, times_shrunk, upsample
 from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
@@ -104,6 +105,8 @@ class DisFlow(Estimator):
     itself. A hint has not the name of a candidate of the walk's own: "carried", "corrected", "searched".
     """
 
+    walks = True
+
     def __init__(self, reason="", trusted=None, settings=DisSettings()):
         self.trusted, self.settings, self.reason = trusted, settings, reason
         self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
@@ -146,9 +149,7 @@ class DisFlow(Estimator):
 
     def between_shrunk(self, hints):
         """Hints of the frames as hints of the frames that are walked."""
-        if self.shrunk == 1:
-            return hints
-        return {name: flow_between_shrunk(hint, self.size) for name, hint in hints.items()}
+        return {name: shrink_flow(hint, self.size) for name, hint in hints.items()}
 
     def finish(self, i, j, flow, hints):
         """Flow (h, w, 2) between shrunk frames at the frames' own size, refined; hints near to it may replace it."""
@@ -192,9 +193,7 @@ class DisFlow(Estimator):
 
     def returns(self, i, j):
         """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
-        flow = self.step(i, j)
-        missed = flow + sample_along(flow, self.step(j, i))
-        return (np.square(missed).sum(-1) < self.settings.return_within**2).astype(np.float32)
+        return comes_back(self.step(i, j), self.step(j, i), self.settings.return_within).astype(np.float32)
 
     def looks_alike(self, i, j, flow):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
@@ -232,7 +231,7 @@ class DisFlow(Estimator):
         for offset in ((x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)):
             start = np.full((*first.luminance.shape, 2), offset, np.float32)
             found = self.search.calc(first.luminance, pair.second_luminance, start)
-            candidates[offset] = shrink_flow(found, self.factor)
+            candidates[offset] = shrink_flow(found, self.size)
         return self.fuse_by_luminance(i, j, candidates, (0, 0))
 
     def correct(self, i, j, carried, hints):
@@ -247,7 +246,7 @@ class DisFlow(Estimator):
         warped = at_exposure(warped, *exposure(warped, first, self.settings.exposure))
         dis = self.refinement if self.trusted in hints else self.correction
         rest = dis.calc(first, warped, np.zeros_like(enlarged))
-        corrected = shrink_flow(rest + sample_along(rest, enlarged), self.factor)
+        corrected = shrink_flow(rest + sample_along(rest, enlarged), self.size)
         own = {"carried": carried, "corrected": corrected}
         return self.assign_and_refine(i, j, self.fuse_hints(i, j, own, hints, "carried"))
 
@@ -275,7 +274,7 @@ class DisFlow(Estimator):
         groups = moving_together(self.keypoints[i], self.keypoints[j], flow, settings.keypoints)
         assigned = assign_motions(flow, pair, groups, settings.motions)
         start = enlarge_flow(assigned, self.factor)
-        refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.factor)
+        refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.size)
         return fuse_refined(assigned, {"refined": refined}, pair, settings, settings.refined_within)
 
     def pair(self, i, j, gain, offset):

@@ -13,6 +13,7 @@ class Estimator:
 
     description = {}
     reason = ""
+    walks = False  # whether flow depends on what `adjacent` finds
 
     def load_frames(self, frames, adjacent=None):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3).
@@ -29,10 +30,11 @@ class Estimator:
         raise NotImplementedError
 
     def adjacent(self, i, ahead=None):
-        """What the flow of many frames depends on: an array of flow from frame i to i + 1 and back; None: of nothing.
+        """Of an estimator that walks: an array of flow from frame i to i + 1 and back, for the flow of many frames.
 
         ahead: what `both_ways` says.
         """
+        raise NotImplementedError
 
     def ahead(self, sources):
         """For each of several (i, partners) what one process finds for all, on a GPU: None, or what flow_from takes.

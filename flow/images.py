@@ -63,10 +63,11 @@ def enlarge_flow(flow, factor):
     return resize(flow, (height * factor, width * factor)) * np.float32(factor)
 
 
-def shrink_flow(flow, factor):
-    """The inverse of enlarge_flow."""
-    height, width = flow.shape[:2]
-    return flow if factor == 1 else shrink(flow, (height // factor, width // factor)) / np.float32(factor)
+def shrink_flow(flow, size):
+    """Flow (H', W', 2), maybe NaN, in its own pixels -> (H, W, 2), of images of size (H, W), averaged, in theirs."""
+    if flow.shape[:2] == tuple(size):
+        return flow
+    return shrink(flow, size) * np.float32([size[1] / flow.shape[1], size[0] / flow.shape[0]])
 
 
 @lru_cache(maxsize=4)  # a video has two sizes: its own, and that of the images that are searched
@@ -85,3 +86,8 @@ def sample(values, pixels):
 def sample_along(flow, values):
     """What is seen in values, (H, W) or (H, W, C), where flow (H, W, 2) leads."""
     return sample(values, pixel_grid(flow.shape[:2]) + flow)
+
+
+def comes_back(there, back, within):
+    """bool (H, W): pixels that flow (H, W, 2) there and back leads to within so many pixels of their start."""
+    return np.square(there + sample_along(there, back)).sum(-1) < within**2

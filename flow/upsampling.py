@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flow.images import shrink
-
 
 @dataclass(frozen=True)
 class UpsamplingSettings:
@@ -27,12 +25,6 @@ def times_shrunk(size, settings=UpsamplingSettings()):
 def shrunk_size(size, factor):
     """(h, w) of frames of size (H, W)."""
     return tuple(-(-side // factor) for side in size)
-
-
-def flow_between_shrunk(flow, size):
-    """Flow (H, W, 2), maybe NaN, in pixels of the frames -> (h, w, 2), in pixels of frames shrunk to size (h, w)."""
-    ratio = np.float32([size[1] / flow.shape[1], size[0] / flow.shape[0]])
-    return shrink(flow, size) * ratio
 
 
 def upsample(flow, pixels, shrunk_pixels, settings=UpsamplingSettings()):

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from flow.dis import make_dis
-from flow.images import luminance, sample_along, shrink
+from flow.images import comes_back, luminance, sample_along, shrink
 from util import UserError
 
 
@@ -62,9 +62,8 @@ def share_in_common(first, second):
     """Share of the pixels of luminance (H, W) whose flow comes back, and leads to what looks alike."""
     dis = make_dis(0)
     there, back = dis.calc(first, second, None), dis.calc(second, first, None)
-    missed = there + sample_along(there, back)
-    comes_back = np.square(missed).sum(-1) < SETTINGS.return_within**2
-    return float((comes_back & (correlation(first, sample_along(there, second)) > SETTINGS.alike)).mean())
+    alike = correlation(first, sample_along(there, second)) > SETTINGS.alike
+    return float((comes_back(there, back, SETTINGS.return_within) & alike).mean())
 
 
 def correlation(first, second):

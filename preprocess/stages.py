@@ -96,15 +96,13 @@ class FrameWork:
     def adjacent_flow(self, i):
         """What `adjacent` has stored, or stores now."""
         if not self.data.has("adjacent", i):
-            self.data.write("adjacent", i, self.estimator.adjacent(i))
+            self.adjacent(i)
         return np.array(self.data.array("adjacent", i))
 
     def adjacent(self, i, ahead=None):
-        """What the flow of many frames depends on, between frame i and the next; nothing, with many an estimator."""
+        """Flow between frame i and the next, on which the flow of many frames depends."""
         self.load()
-        found = self.estimator.adjacent(i, self.taken_over(ahead))
-        if found is not None:
-            self.data.write("adjacent", i, found)
+        self.data.write("adjacent", i, self.estimator.adjacent(i, self.taken_over(ahead)))
         return 1
 
     def flow(self, i, ahead=None):
@@ -167,7 +165,8 @@ def open_work(path, kind, *arguments):
 
 def estimate_flow(data, work, workers, todo, bar):
     """Flow of every source frame of `todo` to its partners."""
-    missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)] if todo else []
+    walks = todo and work.estimator.walks
+    missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)] if walks else []
     with bar.frames_of("adjacent flow", len(missing)) as advance:
         ahead = looked_ahead(work, missing, work.estimator.both_ways, pairs=2)
         share_out("adjacent", zip(missing, ahead), work, workers, advance)

@@ -17,17 +17,10 @@ def differentiation(objective, record):
 
     record: whether as a CUDA graph, which needs the model and the correspondences on the GPU.
     """
-    return Recorded(objective) if record else Direct(objective)
-
-
-class Direct:
-    """Operation by operation."""
-
-    def __init__(self, objective):
-        self.objective = objective
-
-    def __call__(self, batch, progress):
-        return differentiate(self.objective, batch, self.objective.scales(progress), self.objective.weights(progress))
+    if record:
+        return Recorded(objective)
+    return lambda batch, progress: differentiate(
+        objective, batch, objective.scales(progress), objective.weights(progress))
 
 
 def differentiate(objective, batch, scales, weights):

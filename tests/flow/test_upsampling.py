@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flow.dis import DisFlow
-from flow.upsampling import flow_between_shrunk, neighbours, shrunk_size, times_shrunk, upsample
+from flow.images import shrink_flow
+from flow.upsampling import neighbours, shrunk_size, times_shrunk, upsample
 
 
 def affine(x, y):
@@ -26,7 +27,7 @@ def test_smooth_flow_is_that_of_every_pixel(factor):
     y, x = np.mgrid[: size[0], : size[1]]
     inner = np.s_[factor:-factor, factor:-factor]  # at the border it is the border's
     np.testing.assert_allclose(flow[inner], affine(x, y)[inner], atol=1e-3)
-    np.testing.assert_allclose(flow_between_shrunk(affine(x, y), shrunk_size(size, factor)), at_cells(size, factor),
+    np.testing.assert_allclose(shrink_flow(affine(x, y), shrunk_size(size, factor)), at_cells(size, factor),
                                atol=1e-3)
 
 
