@@ -12,7 +12,6 @@ import contextlib
 import io
 import json
 import shlex
-import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from flow.estimators import DisFlow, describe, make_estimator
 from flow.raft_weights import download_large, load_raft
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
+from preprocess.costs import check_free_disk, tell_time
 from preprocess.cuts import find_cuts, refuse, shots_of
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
@@ -43,7 +43,6 @@ from preprocess.workers import Workers, available_memory, one_thread, usable_cor
 from util import BoundedCache, UserError, pick_device
 
 SUSPICIOUS_VALID = 0.1
-LARGE = 10**9  # bytes of disk that are told before
 WORKER_MEMORY = 1.5e9  # bytes that one may take, at 854 x 480
 WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
@@ -110,6 +109,8 @@ def do_stages(data, estimator, plan, passes, device, bar):
     data.save_manifest()
     todo = unfinished_frames(data, plan)
     check_free_disk(data, todo, plan.keep_direct, passes, bar)
+    if not isinstance(data, FirstPass):  # that is told with the second
+        tell_time(data, first, todo["flow"], passes, plan.workers, device, bar)
     if passes > 1 and todo["flow"]:
         do_first_pass(data, first, plan, device, bar)
     run_stages(data, todo, estimator, plan, device, bar)
@@ -265,24 +266,6 @@ def unfinished_frames(data, plan):
     filtered = missing("valid_direct") if chain or keep else []
     flow = missing("flow") if filtered or keep else [i for i in chain if not data.has("flow", i)]
     return {"flow": flow, "filter": filtered, "chain": chain}
-
-
-def check_free_disk(data, todo, keep_direct, passes, bar):
-    """UserError when the files still to be written will not fit on the disk, those of a first pass included."""
-    pixels, all_pairs = data.height * data.width, sum(map(len, data.manifest["partners"]))
-    pairs = {stage: sum(len(data.partners(i)) for i in frames) for stage, frames in todo.items()}
-    chained = pairs["chain"] if keep_direct else min(pairs["chain"], max(map(len, data.manifest["partners"])))
-    first = all_pairs if passes > 1 and todo["flow"] else 0
-    masks, counts = (pairs["filter"] + pairs["chain"]) / 4, 2 * data.num_frames
-    needed = pixels * (4 * (first + pairs["flow"] + chained) + masks + counts)
-    free = shutil.disk_usage(data.path).free
-    if needed > LARGE:
-        bar.write(f"disk: up to {gigabytes(needed)} more, {gigabytes(free)} are free")
-    if needed > free:
-        raise UserError(
-            f"--data_dir {data.path}: {all_pairs} pairs need {gigabytes(needed)} more, {gigabytes(free)} are free; "
-            "lower --max_side or --max_interval, or use another disk"
-        )
 
 
 # The stages

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from loaders.data_dir import DataDir
-from preprocess import build, driver
+from preprocess import build
 from preprocess.__main__ import main
 from tests.helpers.moving_clip import NUM_FRAMES, Interrupted, MovingFlow, files_of, interrupt_after, make, moving_clip
 from tests.helpers.paths import ROOT
@@ -107,14 +107,6 @@ def test_a_full_disk_is_one_line_and_nothing_false_is_left(tmp_path, monkeypatch
     assert not list(tmp_path.rglob("*.tmp*"))
     main(arguments)
     DataDir.open(tmp_path / "out")
-
-
-def test_too_little_free_disk_is_said_beforehand(tmp_path, monkeypatch):
-    estimator = MovingFlow()
-    monkeypatch.setattr(driver.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match=r"30 pairs need 0\.\d MB more, 0\.0 MB are free"):
-        make(tmp_path, estimator)
-    assert not estimator.asked
 
 
 @pytest.mark.parametrize("folder", ["flow_chained", "valid", "counts"])
