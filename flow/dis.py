@@ -39,7 +39,7 @@ from flow.images import (
 from flow.keypoints import KeypointSettings, find_keypoints, moving_together
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
-from flow.upsampling import UpsamplingSettings, shrunk_size, times_shrunk, upsample
+from flow.upsampling import UpsamplingSettings, shrunk_size, times_shrunk, upsampled
 from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
@@ -156,7 +156,8 @@ class DisFlow(Estimator):
         coarse, first, second = self.frames[i], self.full_frames[i], self.full_frames[j]
         gain, offset = exposure_along(flow, coarse.smooth, self.frames[j].smooth, self.settings.exposure)
         pair = FramePair(first, second, gain, offset, self.settings.errors)
-        flow = upsample(flow, first.pixels, coarse.pixels, self.settings.upsampling)
+        candidates = upsampled(flow, self.full_size)
+        flow = fuse(candidates, {name: pair.colour_error(candidate) for name, candidate in candidates.items()})
         refined = self.full_refinement.calc(first.luminance, pair.second_luminance, flow.copy())
         others = {"refined": refined, **filled(known(hints), flow)}
         return fuse_refined(flow, others, pair, self.settings, self.settings.refined_within * self.shrunk)

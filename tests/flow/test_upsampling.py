@@ -1,11 +1,11 @@
-"""From flow between shrunk frames to flow of the frames: places, units, rims by colour."""
+"""From flow between shrunk frames to flow of the frames: places, units, candidates at rims."""
 
 import numpy as np
 import pytest
 
 from flow.dis import DisFlow
 from flow.images import shrink_flow
-from flow.upsampling import neighbours, shrunk_size, times_shrunk, upsample
+from flow.upsampling import around, shrunk_size, times_shrunk, upsampled
 
 
 def affine(x, y):
@@ -22,8 +22,7 @@ def at_cells(size, factor):
 @pytest.mark.parametrize("factor", [2, 3])
 def test_smooth_flow_is_that_of_every_pixel(factor):
     size = (60, 96)
-    flow = upsample(at_cells(size, factor), np.zeros((*size, 3), np.uint8),
-                    np.zeros((*shrunk_size(size, factor), 3), np.uint8))
+    flow = upsampled(at_cells(size, factor), size)["between"]
     y, x = np.mgrid[: size[0], : size[1]]
     inner = np.s_[factor:-factor, factor:-factor]  # at the border it is the border's
     np.testing.assert_allclose(flow[inner], affine(x, y)[inner], atol=1e-3)
@@ -31,22 +30,31 @@ def test_smooth_flow_is_that_of_every_pixel(factor):
                                atol=1e-3)
 
 
-def test_at_rims_a_pixel_goes_with_those_of_its_colour():
-    """A red disc on a blue ground, each with a motion of its own: no pixel moves by anything in between."""
+def test_beside_a_rim_one_candidate_is_the_flow_of_each_side():
+    """A disc on a ground, each with a motion of its own: of every pixel some candidate is exactly its surface's."""
     size = (60, 90)
     y, x = np.mgrid[: size[0], : size[1]]
     disc = np.hypot(x - 43.3, y - 28.1) < 15.4
-    pixels = np.where(disc[..., None], (200, 20, 20), (20, 20, 200)).astype(np.uint8)
-    shrunk = pixels[1::3, 1::3]
-    flow = upsample(np.where(disc[1::3, 1::3, None], (4, 0), (0, -2)).astype(np.float32), pixels, shrunk)
-    np.testing.assert_allclose(flow, np.where(disc[..., None], (12, 0), (0, -6)), atol=1e-4)
+    true = np.where(disc[..., None], (12, 0), (0, -6))
+    candidates = upsampled(np.where(disc[1::3, 1::3, None], (4, 0), (0, -2)).astype(np.float32), size)
+    errors = {name: np.abs(flow - true).max(-1) for name, flow in candidates.items()}
+    assert errors["between"].max() > 3
+    assert np.min(list(errors.values()), axis=0).max() < 1e-4
+    inside = np.hypot(x - 43.3, y - 28.1) < 10
+    assert all(error[inside].max() < 1e-4 for error in errors.values())
 
 
-def test_pixels_beside_a_pixel_by_hand():
-    first, second, weight = neighbours(np.arange(6), 6, 2)
-    assert first.tolist() == [0, 0, 0, 0, 1, 1] and second.tolist() == [1, 1, 1, 1, 1, 1]
-    np.testing.assert_allclose(weight[1:4], [1e-3, 1 / 3, 2 / 3], atol=1e-6)  # middles: 1 and 4
-    assert weight.min() > 0 and weight.max() < 1
+def test_pixels_around_by_hand():
+    """Six pixels from two: the middles of those are 1 and 4."""
+    before, after = around(6, 2)
+    assert before.tolist() == [0, 0, 0, 0, 1, 1] and after.tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_each_of_the_four_is_where_its_name_says():
+    flow = np.float32([[1, 2], [3, 4]])[..., None].repeat(2, -1)
+    found = {name: one[3, 3, 0] / 3 for name, one in upsampled(flow, (6, 6)).items()}
+    assert {name: round(float(value), 4) for name, value in found.items() if name != "between"} == {
+        "upper left": 1, "upper right": 2, "lower left": 3, "lower right": 4}
 
 
 def test_only_large_frames_are_shrunk():
