@@ -6,8 +6,8 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import psutil
 import torch
 
 EVERY_SECONDS = 0.05  # between looks at the memory
@@ -15,7 +15,7 @@ EVERY_SECONDS = 0.05  # between looks at the memory
 
 @dataclass
 class Cost:
-    """seconds; cpu_seconds of this process and of those it started and waited for; memory: peak bytes of this process;
+    """seconds; cpu_seconds of this process and of those it started and waited for; memory: peak bytes of all these;
     gpu_memory: peak bytes that torch held on the GPU; busy: percent of the time in which the GPU worked, samples.
     """
 
@@ -63,12 +63,20 @@ def cpu_seconds():
 
 
 def watch_memory(cost, done):
-    """Until `done` is set, keep the largest resident size in cost.memory; Linux only, elsewhere it stays 0."""
-    status = Path("/proc/self/statm")
-    while status.exists():
-        cost.memory = max(cost.memory, int(status.read_text().split()[1]) * resource.getpagesize())
+    """Until `done` is set, keep the largest resident size in cost.memory."""
+    while True:
+        cost.memory = max(cost.memory, resident_bytes())
         if done.wait(EVERY_SECONDS):
             return
+
+
+def resident_bytes():
+    """Of this process and of all that it started; libraries that they share count each time."""
+    own, total = psutil.Process(), 0
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from preprocess.chain import COLOR_THRESHOLD
 from preprocess.driver import build
 from preprocess.filter import CYCLE_THRESHOLD
 from preprocess.frames import FOLDER_FPS
-from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, KEYFRAME_REACH
+from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, REACH, SPACED
 from util import command
 
 DESCRIPTION = """\
@@ -128,9 +128,9 @@ def add_flow_options(group):
         "--max_interval",
         type=int,
         metavar="N",
-        help="estimate flow between frames up to N apart, and between keyframes (one frame in N/2) up to "
-        f"{KEYFRAME_REACH}N apart (default: all pairs of up to {ALL_PAIRS_UP_TO} frames, {DEFAULT_MAX_INTERVAL} for "
-        "longer videos)",
+        help=f"estimate flow between all frames up to N apart, and, up to {REACH}N, between those that are "
+        f"{', '.join(map(str, SPACED))} apart (default: all pairs of up to {ALL_PAIRS_UP_TO} frames, "
+        f"{DEFAULT_MAX_INTERVAL} for longer videos)",
     )
 
 

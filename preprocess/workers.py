@@ -13,9 +13,9 @@ import signal
 import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import cv2
+import psutil
 import torch
 
 from util import UserError
@@ -46,12 +46,8 @@ def set_threads(of_torch, of_opencv):
 
 
 def available_memory():
-    """Bytes that processes can have without swapping; infinite where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return float("inf")
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), float("inf"))
+    """Bytes that processes can have without swapping."""
+    return psutil.virtual_memory().available
 
 
 class Workers:

@@ -1,8 +1,6 @@
 """The comparison of devices and the costs of stages, on the CPU alone: that they run, and what they would show."""
 
-import sys
 
-import pytest
 
 from benchmarks import gpu, meter, stages
 from benchmarks.scenes import make_scene
@@ -39,7 +37,6 @@ def test_what_breaks_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     assert any(check.name.startswith("filter and chain") for check in found)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_meter_counts_time_and_memory():
     cost = meter.Cost()
     for _ in range(2):  # adds up

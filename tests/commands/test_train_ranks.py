@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -119,14 +120,7 @@ def test_a_run_of_two_goes_on_with_two_and_with_one_and_a_signal_to_any_stops_al
 
 def second_rank(parent):
     """Process id of the rank 1 that torchrun, with the id `parent`, started."""
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-        try:
-            with open(f"/proc/{pid}/status") as status, open(f"/proc/{pid}/environ", "rb") as environment:
-                if f"PPid:\t{parent}\n" in status.read() and b"\0RANK=1\0" in environment.read():
-                    return pid
-        except OSError:
-            pass  # it has ended
-    raise AssertionError("no second rank")
+    return next(child.pid for child in psutil.Process(parent).children() if child.environ().get("RANK") == "1")
 
 
 def test_a_rank_has_its_own_gpu(monkeypatch):

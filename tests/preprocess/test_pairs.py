@@ -13,15 +13,17 @@ def test_short_clips_take_all_pairs_and_longer_ones_a_number_that_grows_linearly
     assert totals[800] / 800 < 30
 
 
-def test_the_default_rule_connects_near_frames_and_far_keyframes():
+def test_the_default_rule_spaces_distances_out():
     partners = choose_pairs(200)
-    assert partners[50] == [*range(38, 50), *range(51, 63)]
-    assert set(range(48, 73)) - {60} < set(partners[60])
-    assert {66, 72, 156, 0} < set(partners[60])
-    assert max(partners[60]) == 156  # 8 * 12 away
+    assert partners[0] == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96]
+    assert partners[99] == [3, 35, 51, 67, 75, 83, 87, 91, 93, 95, 96, 97, 98,
+                            100, 101, 102, 103, 105, 107, 111, 115, 123, 131, 147, 163, 195]
     assert all(i in partners[j] for i in range(200) for j in partners[i])  # both directions, as the filter needs
-    assert all(abs(i - j) <= 12 or i % 6 == j % 6 == 0 for i in range(200) for j in partners[i])
-    assert "12 frames apart" in describe_rule(200)
+    assert choose_pairs(200, 7)[0] == [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96]
+    assert choose_pairs(200, 1)[0] == [1, 2, 3, 4, 6, 8, 12, 16, 24]
+    assert choose_pairs(3) == [[1, 2], [0, 2], [0, 1]] and choose_pairs(2, 1) == [[1], [0]]
+    assert describe_rule(200) == "up to 4 frames apart, spaced ones up to 96"
+    assert describe_rule(200, 1) == "up to 1 frames apart, spaced ones up to 24"
     assert describe_rule(32) == describe_rule(9, 8) == "all pairs"
 
 

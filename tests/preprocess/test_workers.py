@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -21,7 +21,6 @@ from tests.helpers.paths import ROOT
 from util import UserError
 
 COUNT, SIZE = 7, (48, 72)
-CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children")
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +65,11 @@ def wait_for(condition, process=None, seconds=60):
 
 def children_of(process):
     """Pids of the worker processes, the longest running first (the resource tracker of Python is none)."""
-    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [child.pid for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(clip, undisturbed, tmp_path):
@@ -88,7 +83,6 @@ def test_so_it_is_with_two_passes(clip, tmp_path):
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-@pytest.mark.skipif(not CHILDREN.exists(), reason="finds processes by Linux' /proc")
 def test_a_worker_that_is_killed_is_told_and_what_is_done_is_kept(clip, undisturbed, tmp_path):
     process = start(clip, tmp_path / "data")
     os.kill(children_of(process)[0], signal.SIGKILL)
@@ -99,7 +93,6 @@ def test_a_worker_that_is_killed_is_told_and_what_is_done_is_kept(clip, undistur
     assert contents(tmp_path / "data") == undisturbed
 
 
-@pytest.mark.skipif(not CHILDREN.exists(), reason="finds processes by Linux' /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_the_command(clip, undisturbed, tmp_path, number):
     process = start(clip, tmp_path / "data")
