@@ -53,12 +53,9 @@ class DisSettings:
     """Of the walk, and of all that it uses."""
 
     search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
-    enlarge_below: int = 320  # pixels on the long side: smaller frames are doubled, and searched twice as densely
     shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
-    alike: float = FEATURE_THRESHOLD  # cosine similarity above which two pixels look alike
     return_within: float = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
     trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
-    own_lead: float = 0.0  # levels by which hints must beat the walk's own flow, where none is trusted
     refined_within: float = 0.7  # pixels of the frames as they are walked: assigned flow is refined by so little ...
     refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
     refined_window: int = 15  # ... on average over so many pixels (not a share: it averages pixel noise)
@@ -119,7 +116,7 @@ class DisFlow(Estimator):
         self.full_frames = BoundedCache(lambda i: make_frame(frames[i], 1, settings.errors))
         self.full_refinement = make_dis(0)
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
-        self.factor = 2 if max(self.size) < settings.enlarge_below else 1
+        self.factor = 2 if max(self.size) < settings.upsampling.working_side else 1
         self.search = make_dis(0)  # of adjacent frames, from no start
         self.search.setGradientDescentIterations(settings.search_steps)
         self.search.setPatchStride(2 if self.factor == 2 else 4)
@@ -200,7 +197,7 @@ class DisFlow(Estimator):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
         arrived = torch.from_numpy(pixel_grid(self.size) + flow)
         similarity = cosine(self.features[i].of_pixels(*self.size), self.features[j].seen_from(arrived))
-        return ((similarity.view(self.size) > self.settings.alike) & inside_image(arrived, *self.size)).numpy()
+        return ((similarity.view(self.size) > FEATURE_THRESHOLD) & inside_image(arrived, *self.size)).numpy()
 
     # From candidates to flow
 
@@ -259,7 +256,7 @@ class DisFlow(Estimator):
             candidates = {**hints, **own}
             priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted}
             return self.fuse_by_luminance(i, j, candidates, self.trusted, priors)
-        return self.fuse_by_luminance(i, j, {**own, **hints}, default, dict.fromkeys(hints, self.settings.own_lead))
+        return self.fuse_by_luminance(i, j, {**own, **hints}, default)
 
     def fuse_by_luminance(self, i, j, candidates, reference, priors=None):
         """Fusion by errors of luminance, at the exposure of what is seen where the candidate `reference` leads."""

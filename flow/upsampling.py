@@ -13,9 +13,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class UpsamplingSettings:
-    """Of the step from a shrunk frame to the frame."""
+    """Frames are searched at about the same size, whatever theirs is."""
 
-    working_side: int = 320  # pixels on the long side, about: larger frames are searched shrunk, at no less than this
+    working_side: int = 320  # pixels on the long side: smaller ones are searched doubled, larger shrunk to no less
 
 
 def times_shrunk(size, settings=UpsamplingSettings()):

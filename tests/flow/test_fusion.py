@@ -306,8 +306,8 @@ def test_other_settings_do_again_what_depends_on_them(still_clip, tmp_path):
 
 def test_the_disk_must_hold_both_passes(still_clip, tmp_path, monkeypatch):
     needs = {}
-    monkeypatch.setattr(driver.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
-    monkeypatch.setattr(driver, "gigabytes", str)
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
+    monkeypatch.setattr(costs, "gigabytes", str)
     for passes in (1, 2):
         with pytest.raises(UserError, match="6 pairs need") as error:
             two_passes(still_clip, tmp_path, Planted(moves), passes=passes)
