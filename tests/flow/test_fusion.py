@@ -14,7 +14,7 @@ from flow.estimator import Estimator
 from flow.formats import UNKNOWN, write_flo
 from flow.fusion import fuse
 from loaders.data_dir import DataDir
-from preprocess import driver
+from preprocess import costs, driver
 from preprocess.passes import FirstPass, StoredFlow
 from tests.flow.test_dis import LEFT, SIDE, TOP, square_over_background
 from util import UserError
