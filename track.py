@@ -32,8 +32,9 @@ EPILOG = """examples:
   python track.py --data_dir data/dog --queries grid:8 --out tracks.npz     no model: by the flow of preprocessing
 
 tracks.npz holds query_points (Q,3) t,y,x; tracks (Q,N,2) x,y; occluded (Q,N); occlusion_score (Q,N); depth (Q,N);
-frame_size, video_size (height, width); fps; convention. Positions are pixels of the original video, pixel centres at
-+0.5 (TAP-Vid's convention). A point that leaves the frame counts as occluded. Without a model depth is NaN."""
+visibility (Q,N), 0 visible, 1 occluded, 2 outside the frame, 3 uncertain; frame_size, video_size (height, width); fps;
+convention. Positions are pixels of the original video, pixel centres at +0.5 (TAP-Vid's convention). A point that
+leaves the frame counts as occluded. Without a model depth is NaN."""
 
 
 def parse_arguments(argv=None):

@@ -62,8 +62,8 @@ def test_the_file_is_what_the_help_promises(run, tmp_path):
     assert shapes == {
         "query_points": ((count, 3), "float32"), "tracks": ((count, NUM_FRAMES, 2), "float32"),
         "occluded": ((count, NUM_FRAMES), "bool"), "occlusion_score": ((count, NUM_FRAMES), "float32"),
-        "depth": ((count, NUM_FRAMES), "float32"), "frame_size": ((2,), "int32"), "video_size": ((2,), "int32"),
-        "fps": ((), "float32"),
+        "visibility": ((count, NUM_FRAMES), "uint8"), "depth": ((count, NUM_FRAMES), "float32"),
+        "frame_size": ((2,), "int32"), "video_size": ((2,), "int32"), "fps": ((), "float32"),
     }
     assert "+0.5" in convention and "ORIGINAL" in convention
 
