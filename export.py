@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import util
-from exports.formats import FORMATS, READABLE, export, format_of, read
+from exports.formats import FORMATS, READABLE, check_format, export, format_of, read
 from exports.options import Video, check_names, hide_unsure, spread
 from outputs.options import positive
 from tracking.queries import points_on_mask, read_mask
@@ -129,6 +129,18 @@ def choose(tracks, args):
     return chosen[spread(len(chosen), args.limit)] if args.limit else chosen
 
 
+def write(args, target, tracks, names):
+    """Write --out, and say what is in it."""
+    format, keep = FORMATS[target], args.hidden == "keep"
+    some = export(args.out, target, tracks, names, args.first_frame, keep)
+    count, num_frames = tracks.occluded[some].shape
+    if count < len(some):
+        print(f"warning: {len(some) - count} points are never visible and are left out")
+    hidden = "marked as hidden" if format.says_hidden else "written like visible ones" if keep else "left out"
+    print(f"{args.out}: {count} points over {num_frames} frames for {format.program.split(',')[0]}; the "
+          f"{tracks.occluded[some].mean():.0%} of positions that are hidden are {hidden}")
+
+
 @util.command
 def main(argv=None):
     args = parse_arguments(argv)
@@ -149,8 +161,11 @@ def main(argv=None):
         tracks = hide_unsure(tracks, args.min_confidence)
     chosen = choose(tracks, args)
     names = [names[row] for row in chosen] if names else None
-    for line in export(args.out, target, select(tracks, chosen), names, args.first_frame, args.hidden == "keep"):
-        print(line)
+    tracks = select(tracks, chosen)
+    warning = check_format(target, len(chosen))
+    if warning:
+        print(warning)
+    write(args, target, tracks, names)
 
 
 if __name__ == "__main__":

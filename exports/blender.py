@@ -2,7 +2,8 @@
 
 Positions are shares of width and height with y up; frame 1 is the clip's first, whatever the plate's numbers and where
 the clip begins in the scene. Blender holds a marker until the next one, so a muted marker stands at the first frame of
-each hidden stretch, and one before the first position, as its own tracker sets them.
+each hidden stretch, and one before the first position, as its own tracker sets them. It moves markers outside the
+picture to its border: such positions are not written, even where hidden ones are to be kept.
 '''
 
 import base64
@@ -12,6 +13,7 @@ import zlib
 import numpy as np
 
 from exports.options import unit, written
+from util import inside_video
 
 SCRIPT = '''"""Adds tracks to a movie clip: open the clip in the Movie Clip editor, then run this in the Text editor.
 
@@ -85,7 +87,8 @@ main()
 
 def write(tracks, options):
     """Tracks -> the text of a script."""
-    keys, (height, width) = written(tracks, options), tracks.video_size
+    height, width = tracks.video_size
+    keys = written(tracks, options) & inside_video(tracks.tracks, tracks.video_size)
     places = np.where(keys[..., None], unit(tracks), 0).astype("<f8")
     return SCRIPT % {"width": width, "height": height, "frames": keys.shape[1], "names": json.dumps(options.names),
                      "places": packed(places), "known": packed(keys)}

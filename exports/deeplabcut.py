@@ -39,12 +39,10 @@ def write_csv(tracks, options):
 
 
 def write_h5(tracks, options):
-    """Tracks -> the bytes of a file. UserError without pandas and tables, or for more points than it can hold."""
-    try:
-        import pandas
-        from tables.exceptions import HDF5ExtError
-    except ImportError:
-        raise UserError("DeepLabCut's h5 needs the extra dlc: pip install -r requirements-dlc.txt") from None
+    """Tracks -> the bytes of a file, by pandas. UserError for more points than it can hold."""
+    import pandas
+    from tables.exceptions import HDF5ExtError
+
     columns = pandas.MultiIndex.from_product([[SCORER], options.names, COORDS],
                                              names=["scorer", "bodyparts", "coords"])
     frame = pandas.DataFrame(table(tracks, options), columns=columns)

@@ -22,7 +22,7 @@ from exports import (
 from exports.options import Options, check_names, default_names, written
 from tracking import tracks_file
 from tracking.tracks_file import select
-from util import UserError, atomic_path
+from util import UserError, atomic_path, needs_extra
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Format:
 
     write: (path, Tracks, Options) -> None, whole or not at all. read: (path, Video) -> Tracks, names or None.
     first_frame: the number of frame 0; None where the program does not take another one than it has. says_hidden: the
-    format marks what is hidden, so that every position is written. fits: points that the program handles well. exactly:
-    the number of points that it takes.
+    format marks what is hidden, so that every position is written. fits: points that the program handles with ease.
+    exactly: the number of points that it takes. extra: module that writes it, and the extra that has that.
     """
 
     program: str
@@ -45,6 +45,7 @@ class Format:
     needs_fps: bool = False
     fits: int | None = None
     exactly: int | None = None
+    extra: tuple[str, str] | None = None
 
 
 def whole(content):
@@ -88,12 +89,12 @@ FORMATS = {
     "fusion": Format("Fusion, Tracker", ".setting", whole(fusion.write), first_frame=0, fits=200),
     "natron": Format("Natron, script", ".py", whole(natron.write), first_frame=1, fits=500),
     "dlc": Format("DeepLabCut, csv", ".csv", whole(deeplabcut.write_csv), deeplabcut.read_csv),
-    "dlc_h5": Format("DeepLabCut, h5", ".h5", whole(deeplabcut.write_h5)),
+    "dlc_h5": Format("DeepLabCut, h5", ".h5", whole(deeplabcut.write_h5), extra=("tables", "dlc")),
     "sleap": Format("SLEAP, analysis csv", ".csv", whole(sleap.write)),
     "dltdv": Format("DLTdv8, xypts", ".csv", whole(dltdv.write), dltdv.read, has_names=False),
     "cvat": Format("CVAT for video", ".xml", whole(cvat.write), cvat.read, says_hidden=True),
     "napari": Format("napari, tracks", ".csv", whole(napari.write), has_names=False),
-    "rerun": Format("Rerun", ".rrd", whole(rerun_file.write), says_hidden=True),
+    "rerun": Format("Rerun", ".rrd", whole(rerun_file.write), says_hidden=True, extra=("rerun", "rerun")),
 }
 READABLE = [name for name, format in FORMATS.items() if format.read]
 PLAIN = {".npz": "npz", ".csv": "csv"}  # what these suffixes mean by themselves, though other formats have them, too
@@ -128,39 +129,35 @@ def read(path, name, video):
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
 
 
-def check_count(name, count):
-    """A line on more points than the program handles well, or None. UserError for a number that it cannot take."""
+def check_format(name, count):
+    """A line on more points than the program is made for, or None.
+
+    UserError for a number of points that the format cannot take, or when its extra is not installed.
+    """
     format = FORMATS[name]
+    if format.extra:
+        needs_extra(f"{name} ({format.program})", *format.extra)
     if format.exactly and count != format.exactly:
         raise UserError(f"{name} takes exactly {format.exactly} points, not {count}")
     if format.fits and count > format.fits:
-        return (f"warning: {count:,} points are more than {format.program.split(',')[0]} handles well; "
+        return (f"warning: {count:,} points are more than {format.program.split(',')[0]} handles with ease; "
                 f"--limit {format.fits} of export.py takes that many, evenly spaced")
     return None
 
 
 def export(path, name, tracks, names=None, first_frame=None, keep_hidden=False):
-    """Write Tracks in the format `name`; lines that say what does not fit, and what was written.
+    """Write Tracks in the format `name` -> rows (Q,) bool of the points that are written: what has no position is not.
 
-    Points without any position to write are left out. UserError when none has one, or their number does not fit.
+    UserError when none has one, or names or number of points do not fit.
     """
     format, count = FORMATS[name], len(tracks.tracks)
     options = Options(
         names=check_names(names, count, "names") if names and format.has_names else default_names(count),
         first_frame=(format.first_frame or 0) if first_frame is None else first_frame,
         keep_hidden=keep_hidden or format.says_hidden, named=bool(names))
-    keys = written(tracks, options)
-    some = keys.any(axis=1)
-    if not some.all():
-        if not some.any():
-            raise UserError("no point has a position that is visible: nothing to write")
-        tracks, keys = select(tracks, some), keys[some]
-        options = replace(options, names=tuple(compress(options.names, some)))
-        yield f"warning: {count - len(keys)} points are never visible and are left out"
-    warning = check_count(name, len(keys))
-    if warning:
-        yield warning
-    format.write(path, tracks, options)
-    hidden = "marked as such" if format.says_hidden else "kept" if keep_hidden else "left out"
-    yield (f"{path}: {len(keys)} points over {keys.shape[1]} frames for {format.program.split(',')[0]}; hidden "
-           f"positions ({tracks.occluded.mean():.0%}) are {hidden}")
+    some = written(tracks, options).any(axis=1)
+    if not some.any():
+        raise UserError("no point is ever visible: nothing to write")
+    check_format(name, int(some.sum()))
+    format.write(path, select(tracks, some), replace(options, names=tuple(compress(options.names, some))))
+    return some

@@ -8,17 +8,14 @@ opens recordings of the SDK's version that wrote them, and mostly of the few bef
 import numpy as np
 
 from tracking.tracks_file import VISIBILITY
-from util import UserError
 
 COLOURS = ((60, 200, 80), (230, 80, 60), (90, 130, 240), (240, 190, 50))  # of the codes of VISIBILITY
 
 
 def write(tracks, options):
-    """Tracks -> the bytes of a recording. UserError without rerun-sdk."""
-    try:
-        import rerun
-    except ImportError:
-        raise UserError("rerun's recordings need the extra rerun: pip install -r requirements-rerun.txt") from None
+    """Tracks -> the bytes of a recording, by rerun-sdk."""
+    import rerun
+
     recording = rerun.RecordingStream("omnimotion")
     stream = recording.binary_stream()
     classes = [(code, word, colour) for code, (word, colour) in enumerate(zip(VISIBILITY, COLOURS))]

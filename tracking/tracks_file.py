@@ -216,6 +216,3 @@ def row_index(path, points, frames, num_frames):
     order = {name: row for row, name in enumerate(first)}
     rows = np.array([order[name] for name in points.tolist()])
     return (rows, frames.astype(int)), num_frames or found
-
-
-WRITERS = {"npz": write_tracks, "cotracker": write_cotracker, "csv": write_csv}
