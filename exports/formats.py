@@ -97,7 +97,7 @@ FORMATS = {
     "rerun": Format("Rerun", ".rrd", whole(rerun_file.write), says_hidden=True, extra=("rerun", "rerun")),
 }
 READABLE = [name for name, format in FORMATS.items() if format.read]
-PLAIN = {".npz": "npz", ".csv": "csv"}  # what these suffixes mean by themselves, though other formats have them, too
+PLAIN = {".npz": "npz", ".csv": "csv", ".nk": "nuke"}  # what these suffixes mean, though other formats have them too
 SUFFIXES = dict.fromkeys(format.suffix for format in FORMATS.values())
 
 

@@ -19,7 +19,6 @@ from tests.helpers.known_tracks import (
     SIZE,
     assert_keys,
     known_tracks,
-    many_tracks,
     options,
     seen,
 )
@@ -197,13 +196,6 @@ def test_3de_counts_frames_from_one_and_goes_back_exactly(tmp_path):
     assert np.array_equal(back.occluded, tracks.occluded)
     assert np.array_equal(back.tracks[~tracks.occluded], tracks.tracks[~tracks.occluded])
     assert all(np.isnan(back.tracks[q, frames]).all() for q, (*frames,) in HIDDEN.items())
-
-
-def test_3de_with_thousands_of_points(tmp_path):
-    tracks, path = many_tracks(), tmp_path / "t.txt"
-    path.write_text(three_de.write(tracks, options(tracks)))
-    back = three_de.read(path, Video(SIZE))[0]
-    assert np.array_equal(back.tracks[~tracks.occluded], tracks.tracks[~tracks.occluded])
 
 
 @pytest.mark.parametrize(("text", "says"), [
