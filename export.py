@@ -37,7 +37,7 @@ def parse_arguments(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tracks", metavar="FILE", type=Path, help="tracks.npz of track.py, or a file of --from")
     parser.add_argument("--to", choices=FORMATS, metavar="FORMAT", help="see below; default: by the suffix of --out")
-    parser.add_argument("--out", required=True, metavar="FILE", type=Path)
+    parser.add_argument("--out", required=True, metavar="FILE", type=Path, help="what to write")
     parser.add_argument("--overwrite", action="store_true", help="replace --out where it exists")
     parser.add_argument("--from", dest="source", choices=READABLE, metavar="FORMAT",
                         help="what FILE is; default: by its suffix")
@@ -144,10 +144,8 @@ def write(args, target, tracks, names):
 @util.command
 def main(argv=None):
     args = parse_arguments(argv)
-    source = format_of(args.tracks, args.source, "--from")
+    source = format_of(args.tracks, args.source, "--from", READABLE)
     target = format_of(args.out, args.to, "--to")
-    if source not in READABLE:
-        raise UserError(f"{args.tracks}: {source} can only be written; --from takes {', '.join(READABLE)}")
     check_acts(args, source, target)
     if args.out.exists() and not args.overwrite:
         raise UserError(f"--out {args.out} exists: name another file, or give --overwrite")

@@ -14,6 +14,7 @@ import numpy as np
 from exports.nuke import anticlockwise
 from exports.options import number, starts_of_runs, written
 
+X_Y, X_Y_Z = ("X pixels", "Y pixels"), ("X pixels", "Y pixels", "Z pixels")
 NTSC = (24000 / 1001, 30000 / 1001, 60000 / 1001)  # shown as 23.976, 29.97, 59.94
 SCRIPT = """// File > Scripts > Run Script File: it makes a composition with a null for each point.
 (function () {
@@ -43,13 +44,13 @@ def keyframes(tracks, options):
     """Tracks -> keyframe text: the position of a single point, or points of a motion tracker."""
     keys = written(tracks, options)
     if len(keys) > 1:
-        return text(tracks, [block(f"Motion Trackers\tTracker #1\tTrack Point #{q + 1}\tFeature Center", "X Y",
-                                   keys[q], tracks.tracks[q], options) for q in range(len(keys))])
+        return text(tracks, [block(f"Motion Trackers\tTracker #1\tTrack Point #{q + 1}\tFeature Center", X_Y, keys[q],
+                                   tracks.tracks[q], options) for q in range(len(keys))])
     at = np.column_stack([tracks.tracks[0], np.zeros(len(keys[0]))])
-    blocks = [block("Transform\tPosition", "X Y Z", keys[0], at, options)]
+    blocks = [block("Transform\tPosition", X_Y_Z, keys[0], at, options)]
     if not keys.all():
         always, opacity = np.ones(len(keys[0]), bool), 100 * keys[0, :, None]
-        blocks.append(block("Transform\tOpacity", "percent", always, opacity, options))
+        blocks.append(block("Transform\tOpacity", ("percent",), always, opacity, options))
     return text(tracks, blocks)
 
 
@@ -58,7 +59,7 @@ def corner_pin(tracks, options):
     keys = written(tracks, options)
     lower_left, lower_right, upper_right, upper_left = anticlockwise(tracks, keys)
     order = upper_left, upper_right, lower_left, lower_right
-    return text(tracks, [block(f"Effects\tADBE Corner Pin #1\tADBE Corner Pin-{place:04d}", "X Y", keys[q],
+    return text(tracks, [block(f"Effects\tADBE Corner Pin #1\tADBE Corner Pin-{place:04d}", X_Y, keys[q],
                                tracks.tracks[q], options) for place, q in enumerate(order, 1)])
 
 
@@ -72,10 +73,9 @@ def text(tracks, blocks):
     ])
 
 
-def block(what, units, keys, values, options):
-    """The keys (N,) of one property, whose values are (N, C). units: the letters of axes, or one word."""
-    names = [f"{axis} pixels" for axis in units.split()] if units != "percent" else ["percent"]
-    lines = [what, "\t".join(["", "Frame", *names, ""])]
+def block(what, columns, keys, values, options):
+    """The keys (N,) of one property, whose values are (N, C); columns: what they are called."""
+    lines = [what, "\t".join(["", "Frame", *columns, ""])]
     for frame in np.flatnonzero(keys):
         lines.append("\t".join(["", str(frame + options.first_frame), *map(number, values[frame]), ""]))
     return "\n".join([*lines, ""])

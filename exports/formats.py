@@ -98,10 +98,11 @@ FORMATS = {
 }
 READABLE = [name for name, format in FORMATS.items() if format.read]
 PLAIN = {".npz": "npz", ".csv": "csv", ".nk": "nuke"}  # what these suffixes mean, though other formats have them too
+WHOSE_NAMES = "names of the points (--names gives others)"
 SUFFIXES = dict.fromkeys(format.suffix for format in FORMATS.values())
 
 
-def format_of(path, name, option):
+def format_of(path, name, option, among=tuple(FORMATS)):
     """The name of the format that `option` gives, or else the suffix of `path`. UserError: none, or they contradict."""
     suffix = path.suffix.lower()
     if name is not None:
@@ -109,12 +110,13 @@ def format_of(path, name, option):
             raise UserError(f"{option} {name} and {path} contradict each other: expected a file ending in "
                             f"{FORMATS[name].suffix}")
         return name
-    named = [name for name, format in FORMATS.items() if format.suffix == suffix]
-    if suffix in PLAIN or len(named) == 1:
-        return PLAIN.get(suffix) or named[0]
+    named = [name for name in among if FORMATS[name].suffix == suffix]
+    if PLAIN.get(suffix) in named or len(named) == 1:
+        return PLAIN.get(suffix, named[0])
     if named:
         raise UserError(f"{path}: {suffix} may be {' or '.join(named)}: say which by {option}")
-    raise UserError(f"{path}: no format has this suffix: expected one of {', '.join(SUFFIXES)} (or give {option})")
+    suffixes = dict.fromkeys(FORMATS[name].suffix for name in among)
+    raise UserError(f"{path}: no format of {option} has this suffix: expected one of {', '.join(suffixes)}")
 
 
 def read(path, name, video):
@@ -152,7 +154,7 @@ def export(path, name, tracks, names=None, first_frame=None, keep_hidden=False):
     """
     format, count = FORMATS[name], len(tracks.tracks)
     options = Options(
-        names=check_names(names, count, "names") if names and format.has_names else default_names(count),
+        names=check_names(names, count, WHOSE_NAMES) if names and format.has_names else default_names(count),
         first_frame=(format.first_frame or 0) if first_frame is None else first_frame,
         keep_hidden=keep_hidden or format.says_hidden, named=bool(names))
     some = written(tracks, options).any(axis=1)

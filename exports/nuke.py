@@ -67,11 +67,13 @@ def corner_pin(tracks, options):
 
 
 def anticlockwise(tracks, keys):
-    """Indices of four points as lower left, lower right, upper right, upper left, where they are first all known."""
-    together = np.flatnonzero(keys.all(axis=0))
-    frame = together[0] if len(together) else None
-    corners = tracks.tracks[:, frame] if frame is not None else np.array(
-        [track[known][0] for track, known in zip(tracks.tracks, keys)])
+    """Indices of four points as lower left, lower right, upper right, upper left, where first all four have keys.
+
+    keys: (4, N) bool. Where they never have one together, each where it has its first.
+    """
+    together = keys.all(axis=0)
+    frames = np.full(4, together.argmax()) if together.any() else keys.argmax(axis=1)
+    corners = tracks.tracks[np.arange(4), frames]
     x, y = (corners - corners.mean(axis=0)).T
     turned = np.argsort(np.arctan2(-y, x))  # y is down: -y turns anticlockwise as it is seen
     first = np.argmin((x - y)[turned])

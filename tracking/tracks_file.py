@@ -194,8 +194,9 @@ def read_csv(path, video_size, num_frames, fps):
         except (TypeError, ValueError):
             raise UserError(f"{path}: line {rows.line_num}: expected numbers in {', '.join(names)}") from None
     values = {name: np.array(column) for name, column in values.items()}
-    if not len(values["query"]) or not (values["frame"] >= 0).all():
-        raise UserError(f"{path}: expected rows with frames from 0")
+    numbers = np.concatenate([values["query"], values["frame"]])
+    if not len(numbers) or not ((numbers >= 0) & (numbers % 1 == 0)).all():
+        raise UserError(f"{path}: expected rows with whole numbers from 0 in query and frame")
     index, num_frames = row_index(path, values["query"], values["frame"], num_frames)
     shape = index[0].max() + 1, num_frames
     positions, score, depth = np.full((*shape, 2), np.nan), np.ones(shape), np.full(shape, np.nan)

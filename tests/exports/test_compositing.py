@@ -11,7 +11,6 @@ import pytest
 
 from exports import after_effects, fusion, natron, three_de
 from exports.options import Video
-from tests.exports.test_nuke import quad
 from tests.helpers.known_tracks import (
     FPS,
     HIDDEN,
@@ -20,6 +19,7 @@ from tests.helpers.known_tracks import (
     assert_keys,
     known_tracks,
     options,
+    quad,
     seen,
 )
 from tracking.tracks_file import select

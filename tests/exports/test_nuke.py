@@ -1,13 +1,10 @@
 """Nuke's nodes, read by The Foundry's grammar of curves and Tcl's of lists."""
 
-import re
-
 import numpy as np
 import pytest
 
 from exports import nuke
 from tests.helpers.known_tracks import (
-    FPS,
     HIDDEN,
     NUM_FRAMES,
     SIZE,
@@ -15,53 +12,12 @@ from tests.helpers.known_tracks import (
     known_tracks,
     many_tracks,
     options,
+    quad,
     seen,
 )
-from tracking.tracks_file import Tracks
+from tests.helpers.nuke_reader import keys_of, rows_of, words
 
 HEIGHT, WIDTH = SIZE
-
-
-def words(text):
-    """A Tcl list as nested Python lists: braces nest, quotes hold a word."""
-    stack = [[]]
-    for opens, closes, quoted, word in re.findall(r'(\{)|(\})|"([^"]*)"|([^\s{}"]+)', text):
-        if opens:
-            stack.append([])
-        elif closes:
-            inner = stack.pop()
-            stack[-1].append(inner)
-        else:
-            stack[-1].append(quoted or word)
-    (top,) = stack
-    return top
-
-
-def keys_of(curve):
-    """{frame: value} of a curve: a key's frame is x<frame>, or one step on from the last two where it has none."""
-    assert curve[0] == "curve"
-    keys, frame, step = {}, None, 1
-    for word in curve[1:]:
-        if word in "KLSRC":
-            continue
-        if word.startswith("x"):
-            following = int(word[1:])
-            step = following - frame if frame is not None else 1
-            frame, named = following, True
-        else:
-            if not named:
-                frame = frame + step
-            keys[frame], named = float(word), False
-    return keys
-
-
-def rows_of(text):
-    tree = words(text)
-    knobs = tree[tree.index("Tracker4") + 1]
-    (header, columns, rows), = [knobs[knobs.index("tracks") + 1]]
-    assert header[0] == "1" and int(header[1]) == len(columns) == 31 and int(header[2]) == len(rows)
-    assert all(len(row) == 31 for row in rows)
-    return rows
 
 
 @pytest.mark.parametrize("first_frame", [1, 1001])
@@ -102,15 +58,6 @@ def test_thousands_of_points_stay_apart():
     assert len({row[1] for row in rows}) == 5000
     frames = np.flatnonzero(~tracks.occluded[4321])
     assert_keys(keys_of(rows[4321][2]), dict(zip(frames.tolist(), tracks.tracks[4321, frames, 0].tolist())))
-
-
-def quad(order):
-    """Tracks of a square's corners, in the given order of LL, LR, UR, UL, that moves to the right."""
-    corners = np.array([[10, 30.5], [20, 31], [21, 11], [11, 10]])[list(order)]
-    positions = (corners[:, None] + np.array([[0, 0], [2, 0]])).astype(np.float32)
-    queries = np.column_stack([np.zeros(4), corners[:, ::-1]]).astype(np.float32)
-    flags = np.zeros((4, 2), bool)
-    return Tracks(queries, positions, flags, flags * np.float32(0), flags * np.float32(0), SIZE, SIZE, FPS)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1), (3, 2, 1, 0)])

@@ -130,7 +130,9 @@ POSE = "scorer,s,s,s\nbodyparts,a,a,a\ncoords,x,y,likelihood\n"
 
 @pytest.mark.parametrize(("name", "text", "says"), [
     ("csv", "query,frame,x\n", "no y"),
-    ("csv", "query,frame,x,y\n", "expected rows with frames"),
+    ("csv", "query,frame,x,y\n", "expected rows with whole numbers"),
+    ("csv", "query,frame,x,y\n0,1.5,1,2\n", "expected rows with whole numbers"),
+    ("csv", "query,frame,x,y\n,1,1,2\n", "expected rows with whole numbers"),
     ("csv", "query,frame,x,y\n0,0,1,two\n", "line 2: expected numbers"),
     ("csv", "query,frame,x,y\n0,7,1,2\n", "has frame 7, expected frames 0 to 6"),
     ("csv", "query,frame,x,y\n0,0,,\n", "no point in it is ever visible"),

@@ -36,6 +36,15 @@ def many_tracks(count=5000, num_frames=8):
     return Tracks(queries, positions, score > 0.5, score, np.full_like(score, np.nan), SIZE, SIZE, FPS)
 
 
+def quad(order):
+    """Tracks of a square's corners, in the given order of LL, LR, UR, UL, that moves to the right."""
+    corners = np.array([[10, 30.5], [20, 31], [21, 11], [11, 10]])[list(order)]
+    positions = (corners[:, None] + np.array([[0, 0], [2, 0]])).astype(np.float32)
+    queries = np.column_stack([np.zeros(4), corners[:, ::-1]]).astype(np.float32)
+    flags = np.zeros((4, 2), bool)
+    return Tracks(queries, positions, flags, flags * np.float32(0), flags * np.float32(0), SIZE, SIZE, FPS)
+
+
 def options(tracks, **changes):
     return Options(**{"names": default_names(len(tracks.tracks))} | changes)
 
