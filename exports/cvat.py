@@ -22,8 +22,9 @@ def write(tracks, options):
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     codes, known = tracks.visibility, np.isfinite(tracks.tracks).all(axis=-1)
-    for q, name in enumerate(options.names):
-        label = name if options.named else LABEL
+    labels = options.names if options.named else [LABEL] * len(known)
+    describe(root, tracks, labels)
+    for q, label in enumerate(labels):
         track = ElementTree.SubElement(root, "track", id=str(q), label=label, source="auto")
         for frame, (x, y) in enumerate(filled(tracks.tracks[q], known[q])):
             outside = codes[q, frame] == VISIBILITY.index("outside") or not known[q, frame]
@@ -33,6 +34,21 @@ def write(tracks, options):
                 points=f"{number(x)},{number(y)}", z_order="0")
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def describe(root, tracks, labels):
+    """The task that the tracks are of, as CVAT itself heads its files."""
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    num_frames, (height, width) = tracks.tracks.shape[1], tracks.video_size
+    for name, value in (("size", num_frames), ("mode", "interpolation"), ("start_frame", 0),
+                        ("stop_frame", num_frames - 1)):
+        ElementTree.SubElement(task, name).text = str(value)
+    all_labels = ElementTree.SubElement(task, "labels")
+    for label in dict.fromkeys(labels):
+        ElementTree.SubElement(ElementTree.SubElement(all_labels, "label"), "name").text = label
+    size = ElementTree.SubElement(task, "original_size")
+    ElementTree.SubElement(size, "width").text = str(width)
+    ElementTree.SubElement(size, "height").text = str(height)
 
 
 def filled(positions, known):
@@ -50,21 +66,27 @@ def read(path, video):
         root = ElementTree.parse(path).getroot()
         tracks = [track for track in root.iter("track") if track.find("points") is not None]
         found = [(track.get("label"), shapes(track)) for track in tracks]
+        stated_frames, size = stated_video(root)
     except (ElementTree.ParseError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not readable as CVAT for video 1.1 ({error})") from None
     if not found:
         raise UserError(f"{path}: expected annotations of CVAT for video 1.1 with tracks of points")
-    size = root.find(".//original_size")
-    stated = (int(size.findtext("height")), int(size.findtext("width"))) if size is not None else None
-    num_frames = video.num_frames or max(int(rows[-1, 0]) for _, rows in found) + 1
+    num_frames = video.num_frames or stated_frames or max(int(rows[-1, 0]) for _, rows in found) + 1
     if max(rows[-1, 0] for _, rows in found) >= num_frames:
         raise UserError(f"{path}: has frames after {num_frames - 1}, the last one expected")
     parts = zip(*(interpolated(rows, num_frames) for _, rows in found))
     positions, occluded = (np.stack(part) for part in parts)
     seen = ~(occluded | np.isnan(positions[..., 0])).all(axis=1)
-    tracks = from_positions(positions, occluded, occluded.astype(float), video.size_for(path, stated), video.fps)
+    tracks = from_positions(positions, occluded, occluded.astype(float), video.size_for(path, size), video.fps)
     labels = [label for (label, _), one in zip(found, seen) if one]
     return tracks, labels if len(set(labels)) == len(labels) else None
+
+
+def stated_video(root):
+    """(number of frames, (H, W)) that a file's head states, each None where it does not."""
+    frames, *size = (int(root.findtext(f"meta//{name}") or 0)
+                     for name in ("size", "original_size/height", "original_size/width"))
+    return frames or None, tuple(size) if all(size) else None
 
 
 def shapes(track):

@@ -39,16 +39,19 @@ def test_cvat_has_a_shape_in_every_frame_that_says_why_it_is_not_seen():
 
 def test_cvats_labels_are_one_unless_they_are_named():
     tracks = known_tracks(2)
-    assert cvat.write(tracks, options(tracks)).count('label="point"') == 2
+    text = cvat.write(tracks, options(tracks))
+    assert text.count('label="point"') == 2 and text.count("<name>point</name>") == 1
     named = cvat.write(tracks, options(tracks, names=("nose", "tail"), named=True))
-    assert 'label="nose"' in named and 'label="tail"' in named
+    for name in ("nose", "tail"):
+        assert f'label="{name}"' in named and f"<name>{name}</name>" in named
 
 
 @pytest.mark.parametrize("make", [known_tracks, many_tracks])
 def test_cvat_and_back(tmp_path, make):
     tracks = make()
     export(tmp_path / "t.xml", "cvat", tracks)
-    back, labels = read(tmp_path / "t.xml", "cvat", Video(SIZE, None, FPS))
+    back, labels = read(tmp_path / "t.xml", "cvat", Video(fps=FPS))
+    assert (back.video_size, back.fps) == (SIZE, FPS)
     outside = tracks.visibility == 2
     assert labels is None and np.array_equal(back.occluded, tracks.occluded)
     np.testing.assert_allclose(back.tracks[~outside], tracks.tracks[~outside], atol=1e-6)
