@@ -7,7 +7,8 @@ VIDEO ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint mutants gpu-check clean
-EXTRAS := requirements-scenes3d.txt requirements-dino.txt
+EXTRAS := $(addprefix requirements-,scenes3d.txt dino.txt dlc.txt exr.txt rerun.txt)
+BLENDER := $(VENV)/blender
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,10 +19,18 @@ $(VENV)/installed-extras: $(VENV)/installed $(EXTRAS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EXTRAS:%=-r %)
 	touch $@
 
+# Blender as a module runs only on its own version of Python, with an older numpy: it has an environment of its own.
+$(BLENDER)/installed: $(VENV)/installed requirements-blender.txt
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		$(BIN)/python -m venv $(BLENDER) && \
+		$(BLENDER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-blender.txt; \
+	else mkdir -p $(BLENDER) && echo "without Python 3.11 the scripts for Blender are not tested"; fi
+	touch $@
+
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmarks.demo $(if $(VIDEO),--video "$(VIDEO)")
 
-test: $(VENV)/installed-extras
+test: $(VENV)/installed-extras $(BLENDER)/installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed

@@ -7,21 +7,30 @@ import numpy as np
 from tqdm import tqdm
 
 import util
-from flow.formats import write_flo
+from exports.formats import FORMATS, check_format, export, format_of
+from exports.formats import SUFFIXES as TRACK_SUFFIXES
+from flow.formats import write_flo, write_kitti_flow
 from loaders.data_dir import DataDir, write_image
 from networks import query
 from outputs.depth import write_depth_npz, write_depth_png
+from outputs.exr import EXTRA, write_exr, write_motion_vectors, write_stmap
 from outputs.options import add_run_options, make_folder, open_source, positive
 from outputs.ply import write_ply
 from preprocess.original import OriginalFrames
 from tracking.polish import Plates, polish
 from tracking.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
 from tracking.sources import chunk_option, dense_flow, needs_run, progress_bar, resize_map, track_queries
-from tracking.tracks_file import WRITERS
-from util import UserError
+from util import UserError, needs_extra
 
 POLISHED_UP_TO = 2000  # points, by default: more are asked for densely, where the time would count
-SUFFIXES = {".npz": "queries", ".csv": "queries", ".flo": "flow", ".ply": "canonical"}
+FLOW_FORMATS = {  # suffix, writer(path, flow, visible)
+    "flo": (".flo", lambda path, flow, visible: write_flo(path, flow)),
+    "kitti": (".png", lambda path, flow, visible: write_kitti_flow(path, flow)),
+    "stmap": (".exr", write_stmap),
+    "vectors": (".exr", write_motion_vectors),
+}
+SUFFIXES = (dict.fromkeys(TRACK_SUFFIXES, "queries") | {suffix: "flow" for suffix, _ in FLOW_FORMATS.values()}
+            | {".ply": "canonical"})
 
 EPILOG = """examples:
   python track.py --run runs/dog --queries grid:8 --out tracks.npz          a grid on frame 0, through all frames
@@ -32,8 +41,9 @@ EPILOG = """examples:
   python track.py --data_dir data/dog --queries grid:8 --out tracks.npz     no model: by the flow of preprocessing
 
 tracks.npz holds query_points (Q,3) t,y,x; tracks (Q,N,2) x,y; occluded (Q,N); occlusion_score (Q,N); depth (Q,N);
-frame_size, video_size (height, width); fps; convention. Positions are pixels of the original video, pixel centres at
-+0.5 (TAP-Vid's convention). A point that leaves the frame counts as occluded. Without a model depth is NaN."""
+visibility (Q,N), 0 visible, 1 occluded, 2 outside the frame, 3 uncertain; frame_size, video_size (height, width); fps;
+convention. Positions are pixels of the original video, pixel centres at +0.5 (TAP-Vid's convention). A point that
+leaves the frame counts as occluded. Without a model depth is NaN."""
 
 
 def parse_arguments(argv=None):
@@ -59,11 +69,17 @@ def parse_arguments(argv=None):
                              f"auto: up to {POLISHED_UP_TO:,} points, if it is and was scaled down; default auto")
     output = parser.add_argument_group("where to")
     output.add_argument("--out", metavar="PATH", type=Path,
-                        help="a folder, or a file (tracks .npz .csv, flow .flo, point cloud .ply) beside which all "
-                             "else goes; default: the folder outputs/ in the run")
-    output.add_argument("--format", choices=["auto", *WRITERS], default="auto",
-                        help="of the tracks: npz as described below, csv (a row per point and frame), or cotracker (an "
-                             ".npz in CoTracker's layout and pixel convention); default: by the file's ending")
+                        help="a folder, or a file (tracks .npz .csv .nk ..., flow .flo .png .exr, point cloud .ply) "
+                             "beside which all else goes; default: the folder outputs/ in the run")
+    output.add_argument("--format", choices=["auto", *FORMATS], default="auto", metavar="FORMAT",
+                        help="of the tracks: npz as described below, csv (a row per point and frame), cotracker (an "
+                             ".npz in CoTracker's layout and pixel convention), or that of another program (nuke, "
+                             "blender ...: see export.py --help, which has more options); default: by its ending")
+    output.add_argument("--flow_format", choices=FLOW_FORMATS,
+                        help="of --flow: flo, kitti (16-bit .png), stmap or vectors (.exr: where in J to find each "
+                             "pixel of I, for Nuke's STMap; motion vectors); default: by the file's ending, or flo")
+    output.add_argument("--depth_format", choices=["png", "exr"],
+                        help="of the images of --depth; exr: unrounded, in channel Z; default png")
     output.add_argument("--stride", type=positive, default=2, metavar="PX",
                         help="pixels between the points of --canonical; default 2")
     return parser.parse_args(argv)
@@ -72,8 +88,8 @@ def parse_arguments(argv=None):
 def output_paths(args):
     """{kind: path} of everything asked for. UserError when nothing is, or --out names a file of a kind that is not."""
     names = {
-        "queries": "tracks.csv" if args.format == "csv" else "tracks.npz",
-        "flow": "flow_{:05d}_{:05d}.flo".format(*(args.flow or (0, 0))),
+        "queries": "tracks" + (".npz" if args.format == "auto" else FORMATS[args.format].suffix),
+        "flow": "flow_{:05d}_{:05d}".format(*(args.flow or (0, 0))) + FLOW_FORMATS[args.flow_format or "flo"][0],
         "depth": "depth",
         "canonical": "canonical.ply",
     }
@@ -93,14 +109,30 @@ def output_paths(args):
     return paths
 
 
-def tracks_format(args, path):
-    """The name of the writer. UserError when --format and the file's ending contradict each other."""
-    by_ending = path.suffix.lower().lstrip(".")
-    if args.format == "auto":
-        return by_ending
-    if by_ending != ("csv" if args.format == "csv" else "npz"):
-        raise UserError(f"--format {args.format} and --out {path} contradict each other")
-    return args.format
+def flow_format(args, path):
+    """The name of the flow's format. UserError when --flow_format and the file's ending contradict each other."""
+    named = [name for name, (suffix, _) in FLOW_FORMATS.items() if suffix == path.suffix.lower()]
+    if args.flow_format is None and len(named) > 1:
+        raise UserError(f"{path}: may be {' or '.join(named)}: say which by --flow_format")
+    if args.flow_format not in (None, *named):
+        raise UserError(f"--flow_format {args.flow_format} and --out {path} contradict each other")
+    return args.flow_format or named[0]
+
+
+def check_formats(args, paths):
+    """Settle the formats of what is asked for. UserError for those that cannot be, and options that act on nothing."""
+    for option, on in (("mask", "queries"), ("flow_format", "flow"), ("depth_format", "depth")):
+        if getattr(args, option) is not None and on not in paths:
+            what = "selects points of a grid: give --queries grid" if option == "mask" else f"acts on --{on}: give that"
+            raise UserError(f"--{option} {what} too")
+    if args.polish != "auto" and args.queries is None:
+        raise UserError("--polish acts on tracks: give --queries too")
+    if "queries" in paths:
+        args.format = format_of(paths["queries"], None if args.format == "auto" else args.format, "--format")
+    if "flow" in paths:
+        args.flow_format = flow_format(args, paths["flow"])
+    if args.flow_format in ("stmap", "vectors") or args.depth_format == "exr":
+        needs_extra("EXR", *EXTRA)
 
 
 def check_against_video(source, args):
@@ -140,14 +172,14 @@ def write_tracks(source, args, path):
         with progress_bar("polishing", tracks.occluded.size) as bar:
             polished = polish(tracks, args.plates, progress=bar.update)
         print(f"polished on the original frames: {polished.sum() / (~tracks.occluded).sum():.0%} of what is visible")
-    WRITERS[tracks_format(args, path)](path, tracks)
+    export(path, args.format, tracks)
     visible, note = 1 - tracks.occluded.mean(), "" if source.run else "; by flow alone, so that depth is unknown (NaN)"
     print(f"{path}: {len(args.query_points)} points over {source.num_frames} frames, {visible:.0%} visible{note}")
 
 
 def write_flow(source, args, path):
     flow, visible = dense_flow(source, *args.flow)
-    write_flo(path, flow)
+    FLOW_FORMATS[args.flow_format][1](path, flow, visible)
     visible_path = path.with_name(f"{path.stem}_visible.png")
     write_image(visible_path, visible.astype(np.uint8) * 255)
     length = np.median(np.linalg.norm(flow, axis=-1))
@@ -160,9 +192,15 @@ def write_depth(source, args, folder):
     for frame in tqdm(range(source.num_frames), desc="depth", unit="frame"):
         rendered = query.render_frame(source.run.model, frame, **chunk_option(args.chunk))
         depths[frame] = rendered["depth"].cpu().numpy()
-        write_depth_png(folder / f"{frame:05d}.png", resize_map(depths[frame], source.video_size))
+        depth = resize_map(depths[frame], source.video_size)
+        if args.depth_format == "exr":
+            write_exr(folder / f"{frame:05d}.exr", {"Z": depth})
+        else:
+            write_depth_png(folder / f"{frame:05d}.png", depth)
     write_depth_npz(folder / "depth.npz", depths, source.video_size)
-    print(f"{folder}: {len(depths)} 16-bit PNGs (pseudo-depth = grey level * 2 / 65535, near is dark) and depth.npz")
+    images = ("EXRs (pseudo-depth in Z)" if args.depth_format == "exr"
+              else "16-bit PNGs (pseudo-depth = grey level * 2 / 65535, near is dark)")
+    print(f"{folder}: {len(depths)} {images} and depth.npz")
 
 
 def write_canonical(source, args, path):
@@ -185,16 +223,14 @@ def evenly_spaced(num_frames, count=5):
 def main(argv=None):
     args = parse_arguments(argv)
     paths = output_paths(args)
-    if args.mask and args.queries is None:
-        raise UserError("--mask selects points of a grid: give --queries grid too")
-    if args.queries is not None:
-        tracks_format(args, paths["queries"])
-    elif args.polish != "auto":
-        raise UserError("--polish acts on tracks: give --queries too")
+    check_formats(args, paths)
     source = open_source(args)
     for kind in {"depth", "canonical"} & set(paths):
         needs_run(source, f"--{kind}")
     args.query_points = check_against_video(source, args)
+    warning = check_format(args.format, len(args.query_points)) if args.queries is not None else None
+    if warning:
+        print(warning)
     args.plates = plates_to_polish_on(source, args)
     writers = {"queries": write_tracks, "flow": write_flow, "depth": write_depth, "canonical": write_canonical}
     for kind, path in paths.items():

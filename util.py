@@ -8,6 +8,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import signal
@@ -77,6 +78,12 @@ def load_npz(path):
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable .npz file ({error})") from None
+
+
+def needs_extra(what, module, extra):
+    """UserError unless `module`, of the optional requirements-EXTRA.txt, is installed; `what` needs it."""
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"{what} needs the extra {extra}: pip install -r requirements-{extra}.txt")
 
 
 def file_hash(path):

@@ -59,6 +59,15 @@ def write_flo(path, flow):
         temporary.write_bytes(header + np.ascontiguousarray(flow, dtype="<f4").tobytes())
 
 
+def write_kitti_flow(path, flow):
+    """Write flow (H, W, 2) as KITTI's 16-bit PNG, in steps of 1/64 pixel; what is beyond 512 pixels as unknown."""
+    levels = np.round(np.asarray(flow, np.float64) * 64) + 2**15
+    known = ((levels >= 0) & (levels < 2**16)).all(axis=-1, keepdims=True)
+    image = np.concatenate([np.where(known, levels, 0), known], axis=-1).astype(np.uint16)
+    with util.atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].data)
+
+
 def color_wheel():
     """(55, 3) float64 RGB in [0, 255]: the hues of Baker et al., "A Database ... for Optical Flow" (IJCV 2011)."""
     lengths = {"RY": 15, "YG": 6, "GC": 4, "CB": 11, "BM": 13, "MR": 6}

@@ -5,6 +5,9 @@ tracks.npz holds, for Q queries in a video of N frames:
   tracks (Q, N, 2) float32        x, y in every frame
   occluded (Q, N) bool            hidden behind something, or outside the frame
   occlusion_score (Q, N) float32  in [0, 1]: above 0.5 the point is hidden, whatever made the tracks
+  visibility (Q, N) uint8         why it is not seen (VISIBILITY): 0 visible, 1 occluded, 2 outside the frame, 3
+                                  uncertain. It follows from the arrays above, so that readers here compute it and files
+                                  from before it was written are read as well
   depth (Q, N) float32            pseudo-depth of the point, near 0, far 2; no metric unit; NaN of flow alone
   frame_size (2,) int32           H, W that the model was fitted at
   video_size (2,) int32           H, W of the original video, in whose pixels all positions are
@@ -13,11 +16,11 @@ tracks.npz holds, for Q queries in a video of N frames:
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from util import UserError, atomic_path, load_npz
+from util import UserError, atomic_path, inside_video, load_npz
 
 CONVENTION = (
     "Positions are in pixels of the ORIGINAL video (video_size = height, width) with pixel centres at +0.5, the raster "
@@ -27,6 +30,9 @@ COTRACKER_CONVENTION = (
     "CoTracker's layout: tracks (1, N, Q, 2) x, y in pixels of the ORIGINAL video with INTEGER pixel centres (the "
     "centre of the top left pixel is (0, 0)); visibility (1, N, Q) bool; queries (Q, 3) t, x, y."
 )
+VISIBILITY = ("visible", "occluded", "outside", "uncertain")  # the words of the codes 0 to 3
+UNCERTAIN = 1 / 3, 2 / 3  # occlusion scores between which neither hidden nor visible is twice as likely as the other
+CSV_COLUMNS = ("query", "frame", "x", "y", "visible", "occlusion_score", "depth", "visibility")
 SHAPES = {"query_points": "Q3", "tracks": "QN2", "occluded": "QN", "occlusion_score": "QN", "depth": "QN"}
 
 
@@ -43,6 +49,39 @@ class Tracks:
     video_size: tuple[int, int]
     fps: float
 
+    @property
+    def visibility(self):
+        """(Q, N) uint8 codes: what VISIBILITY names. Uncertain is also where there is no position (NaN)."""
+        unknown = np.isnan(self.tracks).any(axis=-1)
+        outside = self.occluded & ~inside_video(self.tracks, self.video_size)
+        doubted = (self.occlusion_score >= UNCERTAIN[0]) & (self.occlusion_score <= UNCERTAIN[1])
+        return np.select([unknown, outside, doubted, self.occluded], [3, 2, 3, 1], 0).astype(np.uint8)
+
+
+def select(tracks, which):
+    """The Tracks of some of the points."""
+    return replace(tracks, **{name: getattr(tracks, name)[which] for name in SHAPES})
+
+
+def from_positions(positions, occluded, score, video_size, fps, depth=None):
+    """Tracks of what another program stored: positions (Q, N, 2), hidden where they are `occluded` or NaN.
+
+    Each point's query is where it is surest to be seen (the lowest score (Q, N)), at the first such frame.
+    Points that are never seen are left out. UserError when none is seen.
+    """
+    occluded = occluded | np.isnan(positions).any(axis=-1)
+    score = np.where(np.isnan(score), 1, score)
+    seen = ~occluded.all(axis=1)
+    if not seen.any():
+        raise UserError("no point in it is ever visible")
+    frames = np.where(occluded, np.inf, score).argmin(axis=1)
+    starts = np.take_along_axis(positions, frames[:, None, None], axis=1)[:, 0]
+    queries = np.column_stack([frames, starts[:, 1], starts[:, 0]])
+    depth = np.full(score.shape, np.nan) if depth is None else depth
+    arrays = (array.astype(np.float32) for array in (queries, positions))
+    tracks = Tracks(*arrays, occluded, score.astype(np.float32), depth.astype(np.float32), video_size, video_size, fps)
+    return select(tracks, seen)
+
 
 def write_tracks(path, tracks):
     """Write `tracks` to an .npz file, whole or not at all."""
@@ -51,6 +90,7 @@ def write_tracks(path, tracks):
         "tracks": tracks.tracks.astype(np.float32),
         "occluded": tracks.occluded.astype(bool),
         "occlusion_score": tracks.occlusion_score.astype(np.float32),
+        "visibility": tracks.visibility,
         "depth": tracks.depth.astype(np.float32),
         "frame_size": np.array(tracks.frame_size, np.int32),
         "video_size": np.array(tracks.video_size, np.int32),
@@ -100,16 +140,80 @@ def write_cotracker(path, tracks):
         )
 
 
+def read_cotracker(path):
+    """Read a file of write_cotracker. UserError if it is unreadable, or not such a file."""
+    arrays = load_npz(path)
+    missing = [name for name in ("tracks", "visibility", "video_size", "fps") if name not in arrays]
+    if missing:
+        raise UserError(f"{path}: not tracks in CoTracker's layout as track.py writes them: no {', '.join(missing)}")
+    positions, visible = arrays["tracks"], arrays["visibility"]
+    if positions.ndim != 4 or positions.shape[0] != 1 or positions.shape != (*visible.shape, 2):
+        raise UserError(f"{path}: expected tracks (1, N, Q, 2) and visibility (1, N, Q), got {positions.shape} and "
+                        f"{visible.shape}")
+    positions, occluded = positions[0].transpose(1, 0, 2) + np.float32(0.5), ~visible[0].T.astype(bool)
+    size = tuple(int(side) for side in arrays["video_size"])
+    tracks = from_positions(positions, occluded, occluded.astype(float), size, float(arrays["fps"]))
+    if "queries" in arrays and arrays["queries"].shape == (len(tracks.tracks), 3):
+        tracks.query_points = (arrays["queries"][:, [0, 2, 1]] + [0, 0.5, 0.5]).astype(np.float32)
+    return tracks
+
+
 def write_csv(path, tracks):
-    """Write `tracks` as a table, a row per query and frame, for spreadsheets and scripts in any language."""
+    """Write `tracks` as a table, a row per query and frame, for spreadsheets and scripts in any language.
+
+    Nine digits give each float32 back; visibility is a word of VISIBILITY.
+    """
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["query", "frame", "x", "y", "visible", "occlusion_score", "depth"])
+        writer.writerow(CSV_COLUMNS)
+        words = np.array(VISIBILITY)[tracks.visibility]
         for query in range(len(tracks.tracks)):
             for frame, (x, y) in enumerate(tracks.tracks[query]):
-                score, depth = tracks.occlusion_score[query, frame], tracks.depth[query, frame]
+                numbers = (x, y, tracks.occlusion_score[query, frame], tracks.depth[query, frame])
+                x, y, score, depth = (f"{number:.9g}" for number in numbers)
                 visible = int(not tracks.occluded[query, frame])
-                writer.writerow([query, frame, f"{x:.3f}", f"{y:.3f}", visible, f"{score:.4f}", f"{depth:.5f}"])
+                writer.writerow([query, frame, x, y, visible, score, depth, words[query, frame]])
 
 
-WRITERS = {"npz": write_tracks, "cotracker": write_cotracker, "csv": write_csv}
+def read_csv(path, video_size, num_frames, fps):
+    """Read a table with at least the columns query, frame, x, y of CSV_COLUMNS; rows that are missing are hidden.
+
+    num_frames: None for as many as there are rows of. UserError: not such a table, or a row that is not numbers.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = [name for name in CSV_COLUMNS[:4] if name not in (rows.fieldnames or [])]
+        if missing:
+            raise UserError(f"{path}: expected a table with the columns query, frame, x, y; no {', '.join(missing)}")
+        names = [name for name in CSV_COLUMNS[:7] if name in rows.fieldnames]
+        try:
+            values = {name: [] for name in names}
+            for row in rows:
+                for name in names:
+                    values[name].append(float(row[name] or "nan"))
+        except (TypeError, ValueError):
+            raise UserError(f"{path}: line {rows.line_num}: expected numbers in {', '.join(names)}") from None
+    values = {name: np.array(column) for name, column in values.items()}
+    numbers = np.concatenate([values["query"], values["frame"]])
+    if not len(numbers) or not ((numbers >= 0) & (numbers % 1 == 0)).all():
+        raise UserError(f"{path}: expected rows with whole numbers from 0 in query and frame")
+    index, num_frames = row_index(path, values["query"], values["frame"], num_frames)
+    shape = index[0].max() + 1, num_frames
+    positions, score, depth = np.full((*shape, 2), np.nan), np.ones(shape), np.full(shape, np.nan)
+    occluded = np.ones(shape, bool)
+    positions[index] = np.column_stack([values["x"], values["y"]])
+    occluded[index] = values.get("visible", np.ones(len(index[0]))) == 0
+    score[index] = values.get("occlusion_score", occluded[index].astype(float))
+    depth[index] = values.get("depth", np.nan)
+    return from_positions(positions, occluded, score, video_size, fps, depth)
+
+
+def row_index(path, points, frames, num_frames):
+    """((rows of points, frames), N) of a table's columns; points in the order of their first rows."""
+    found = int(frames.max()) + 1
+    if num_frames is not None and found > num_frames:
+        raise UserError(f"{path}: has frame {found - 1}, expected frames 0 to {num_frames - 1}")
+    first = dict.fromkeys(points.tolist())
+    order = {name: row for row, name in enumerate(first)}
+    rows = np.array([order[name] for name in points.tolist()])
+    return (rows, frames.astype(int)), num_frames or found

@@ -62,8 +62,8 @@ def test_the_file_is_what_the_help_promises(run, tmp_path):
     assert shapes == {
         "query_points": ((count, 3), "float32"), "tracks": ((count, NUM_FRAMES, 2), "float32"),
         "occluded": ((count, NUM_FRAMES), "bool"), "occlusion_score": ((count, NUM_FRAMES), "float32"),
-        "depth": ((count, NUM_FRAMES), "float32"), "frame_size": ((2,), "int32"), "video_size": ((2,), "int32"),
-        "fps": ((), "float32"),
+        "visibility": ((count, NUM_FRAMES), "uint8"), "depth": ((count, NUM_FRAMES), "float32"),
+        "frame_size": ((2,), "int32"), "video_size": ((2,), "int32"), "fps": ((), "float32"),
     }
     assert "+0.5" in convention and "ORIGINAL" in convention
 
@@ -174,7 +174,13 @@ def test_everything_at_once_goes_into_one_folder(run, tmp_path):
         (["--flow", -1, 3], "--flow: frame -1"),
         (["--canonical", 7], "--canonical: frame 7"),
         (["--queries", "grid", "--out", "x.flo"], "--flow was not given"),
-        (["--queries", "grid", "--out", "x.txt"], "expected a folder or a file ending in"),
+        (["--queries", "grid", "--out", "x.doc"], "expected a folder or a file ending in"),
+        (["--queries", "grid", "--out", "x.txt"], ".txt may be ae or ae_corner_pin or 3de: say which by --format"),
+        (["--queries", "grid:30", "--out", "c.nk", "--format", "nuke_corner_pin"], "takes exactly 4 points, not 2"),
+        (["--flow", 0, 1, "--out", "x.exr"], "may be stmap or vectors"),
+        (["--flow", 0, 1, "--out", "x.png", "--flow_format", "stmap"], "contradict"),
+        (["--queries", "grid", "--flow_format", "kitti"], "--flow_format acts on --flow"),
+        (["--flow", 0, 1, "--depth_format", "exr"], "--depth_format acts on --depth"),
         (["--queries", "grid", "--out", "x.csv", "--format", "cotracker"], "contradict"),
         (["--queries", "grid", "--mask", "missing.png"], "missing.png: no such file"),
         (["--queries", "0,1,1", "--mask", "mask.png"], "one by one"),

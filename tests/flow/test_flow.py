@@ -14,7 +14,7 @@ from flow import __main__ as flow_command
 from flow import estimators, raft_weights
 from flow import raft as raft_flow
 from flow.dis import PlainDis
-from flow.formats import flow_to_color, read_flo, read_kitti_flow, write_flo
+from flow.formats import flow_to_color, read_flo, read_kitti_flow, write_flo, write_kitti_flow
 from flow.raft import RaftFlow, enlargement
 from tests.helpers.commands import refused
 from tests.helpers.paths import SHARED
@@ -74,6 +74,13 @@ def test_pairs_in_both_layouts(tmp_path):
         np.testing.assert_array_equal(true_flow[known], flow[known])
     with pytest.raises(util.UserError, match="16-bit RGB PNG"):
         read_kitti_flow(tmp_path / "kitti" / "frame1.png")
+
+
+def test_kittis_png_holds_what_is_within_512_pixels(tmp_path):
+    flow = np.array([[[0, 0], [-512, 511.984375], [1.0079, -3.5], [512, 0], [0, -512.1]]], np.float32)
+    write_kitti_flow(tmp_path / "f.png", flow)
+    levels = cv2.imread(str(tmp_path / "f.png"), cv2.IMREAD_UNCHANGED)[..., ::-1].astype(int)  # OpenCV reads BGR
+    assert levels[0].tolist() == [[32768, 32768, 1], [0, 65535, 1], [32833, 32544, 1], [0, 0, 0], [0, 0, 0]]
 
 
 def test_flow_colors():
