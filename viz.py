@@ -19,7 +19,7 @@ from outputs.stabilise import camera_motion, stabilised_history
 from outputs.video import video_writer
 from tracking.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
 from tracking.sources import chunk_option, needs_run, resize_map, track_queries
-from tracking.tracks_file import Tracks, read_tracks
+from tracking.tracks_file import read_tracks, select
 from util import UserError, inside_video
 
 KINDS = ["tracks", "trails", "correspondences", "depth", "color", "flow"]
@@ -186,12 +186,6 @@ def starts_on(tracks, mask, frame):
     """(Q,) bool: which points are on the mask in `frame`."""
     positions = tracks.tracks[:, frame]
     return inside_video(positions, mask.shape) & points_on_mask(np.nan_to_num(positions), mask)
-
-
-def select(tracks, which):
-    """The Tracks of some of the points."""
-    arrays = (tracks.query_points, tracks.tracks, tracks.occluded, tracks.occlusion_score, tracks.depth)
-    return Tracks(*(array[which] for array in arrays), tracks.frame_size, tracks.video_size, tracks.fps)
 
 
 def user_mask(scene):

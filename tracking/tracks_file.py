@@ -13,7 +13,7 @@ tracks.npz holds, for Q queries in a video of N frames:
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,11 @@ class Tracks:
     frame_size: tuple[int, int]
     video_size: tuple[int, int]
     fps: float
+
+
+def select(tracks, which):
+    """The Tracks of some of the points: which (Q,) bool, or their numbers."""
+    return replace(tracks, **{name: getattr(tracks, name)[which] for name in SHAPES})
 
 
 def write_tracks(path, tracks):
