@@ -45,7 +45,7 @@ class Tracks:
 
 
 def select(tracks, which):
-    """The Tracks of some of the points: which (Q,) bool, or their numbers."""
+    """The Tracks of some of the points."""
     return replace(tracks, **{name: getattr(tracks, name)[which] for name in SHAPES})
 
 
