@@ -52,15 +52,17 @@ class Pane {
     this.canvas.width = Math.round(clientWidth * devicePixelRatio);
     this.canvas.height = Math.round(clientHeight * devicePixelRatio);
   }
-  // images: [[image, opacity]], the lowest first; grid: {tracks, colours, length of trails}, or null
-  paint(scene, view, frame, images, grid) {
+  // images: [[image, opacity]], the lowest first; grid: {tracks, colours, length of trails}, or null; smooth: whether
+  // enlarged pixels are no squares
+  paint(scene, view, frame, images, grid, smooth) {
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     for (const [image, opacity] of images) {
       const sharp = (view.scale * devicePixelRatio * scene.width) / image.naturalWidth;
-      context.imageSmoothingEnabled = sharp < SHARP;
+      context.imageSmoothingEnabled = smooth || sharp < SHARP;
+      context.imageSmoothingQuality = "high";
       context.globalAlpha = opacity;
       context.drawImage(image, view.x, view.y, scene.width * view.scale, scene.height * view.scale);
     }
@@ -94,12 +96,13 @@ class Pane {
         group("seen", place, element("circle", { r: point.selected ? 6 : 5, fill: colour }));
       } else if (state === "hidden") {
         group("hidden", place, element("path", { class: "casing", d: CROSS }),
-          element("path", { d: CROSS, stroke: colour }));
+          element("path", { d: CROSS, stroke: colour, fill: "none" }));
       }
       if (pin) {
-        const fill = pin.visible ? colour : "none";
-        group(pin.visible ? "pin" : "pin unseen", [pin.x, pin.y], element("path", { class: "casing", d: DIAMOND }),
-          element("path", { d: DIAMOND, fill, stroke: colour }));
+        const fill = pin.visible ? colour : "none", inside = state !== "outside";
+        const [x2, y2] = [place[0] - pin.x, place[1] - pin.y].map((value) => (inside ? value * view.scale : 0));
+        group(pin.visible ? "pin" : "pin unseen", [pin.x, pin.y], element("line", { x2, y2 }),
+          element("path", { class: "casing", d: DIAMOND }), element("path", { d: DIAMOND, fill, stroke: colour }));
       }
       return marks;
     }));
@@ -169,11 +172,13 @@ function strips(track, scene, pins) {
   };
   const seen = frames.filter((k) => stateOf(track, k, scene) === "seen").length;
   const rows = [
-    row("visibility", `seen in ${seen} of ${scene.num_frames} frames`, () => 1, (k) => stateOf(track, k, scene)),
+    row("visibility", `seen in ${seen} of ${scene.num_frames} frames; pale: uncertain`, () => 1,
+      (k) => `${stateOf(track, k, scene)}${track.score[k] >= 1 / 3 && track.score[k] <= 2 / 3 ? " unsure" : ""}`),
     row("confidence", "that the point is seen, 0 to 1", (k) => Math.max(0.02, 1 - track.score[k])),
   ];
   if (known.length) {
-    const height = (k) => (Number.isFinite(track.depth[k]) ? 1 - 0.9 * ((track.depth[k] - near) / Math.max(far - near, 1e-6)) : 0);
+    const range = far - near, flat = range < 1e-4;  // no change worth showing
+    const height = (k) => (Number.isFinite(track.depth[k]) ? (flat ? 0.5 : 1 - 0.9 * ((track.depth[k] - near) / range)) : 0);
     rows.push(row("depth", `high is near; pseudo-depth ${near.toFixed(3)} to ${far.toFixed(3)}`, height));
   }
   return rows;

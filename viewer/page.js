@@ -8,6 +8,8 @@ const state = {
   points: [],  // {id, colour, query: [t, y, x], tracks: of each answer a Track, pins: [{frame, x, y, visible}]}
   selected: null, view: { scale: 1, x: 0, y: 0 }, fitted: true, past: [],
 };
+const LEGENDS = { depth: "pseudo-depth: red is near, blue is far", flow: "motion to the next frame: hue is direction, "
+  + "saturation is length", mask: "the object mask that preprocessing was given" };
 let source, scene, images, panes;
 
 // ------------------------------------------------------------------------------------------------ drawing
@@ -28,7 +30,7 @@ async function paint() {
   if (frame !== state.frame) return;  // a newer one is on its way
   panes.forEach((pane, k) => {
     const grid = state.grids?.[k] && { ...state.grids[k], length: state.trails ? state.length : 0 };
-    pane.paint(scene, view, frame, loaded, grid);
+    pane.paint(scene, view, frame, loaded, grid, state.fitted);
     pane.drawMarks(scene, view, frame, pointsOf(k));
   });
   document.body.dataset.shown = frame;
@@ -100,6 +102,7 @@ function say() {
     pins: state.points.reduce((sum, point) => sum + point.pins.length, 0), error: state.error ?? "",
   });
   document.body.classList.toggle("no-overlay", !state.overlay);
+  $("legend").textContent = LEGENDS[state.overlay] ?? "";
 }
 
 const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;

@@ -33,9 +33,9 @@ async function follow(point) {
   if (point.busy) return;
   point.busy = true;
   document.body.dataset.busy = "true";
-  const start = performance.now();
   try {
     while (point.again) {
+      const start = performance.now();
       point.again = false;
       const [t, y, x] = point.query.map((value) => +value.toFixed(2));
       const tracks = await Promise.all(source.answers.map((answer, k) =>
