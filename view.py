@@ -7,9 +7,11 @@ import socket
 import webbrowser
 from pathlib import Path
 
+import torch
+
 import util
 from outputs.options import add_run_options, make_folder, open_source, positive
-from tracking.sources import HIDDEN_ABOVE, open_flow
+from tracking.sources import HIDDEN_ABOVE
 from tracking.tracks_file import read_tracks
 from util import UserError
 from viewer.answers import AnswersOfFile, AnswersOfSource
@@ -19,6 +21,7 @@ from viewer.pins import read_pins
 from viewer.save import save_page
 from viewer.scene import Scene
 
+KINDS = {"--data_dir": "manifest.json", "--run": "checkpoints"}  # folders, by what is in them
 HOST, PORT = "127.0.0.1", 8765
 OF_THE_SERVER = ("host", "port", "open", "pins")  # options with no meaning for a saved page
 OF_A_COMMAND = {"run": None, "checkpoint": None, "data_dir": None, "method": "max_weight", "refine": "auto",
@@ -92,6 +95,7 @@ def open_scene(args):
     """The Scene that the options name. UserError when they name none, or things of different videos."""
     files_alone = args.tracks and args.run is None and args.checkpoint is None
     source = None if files_alone else open_source(args)
+    use_threads(source)
     frames = frames_of(args, source)
     answers = [] if source is None else [AnswersOfSource(name_of(args), source, command_of(args, source))]
     answers += [of_file(path, "--tracks") for path in args.tracks or []]
@@ -102,6 +106,13 @@ def open_scene(args):
     if ours and isinstance(frames, StoredFrames) and frames.data.fingerprint != ours:
         raise UserError(f"{frames.data.path}: made from another video than the run")
     return Scene(frames, answers, Layers(frames, source), args.pins or beside(args, "pins.csv"))
+
+
+def use_threads(source):
+    """As many of the processor's threads as the run was trained with: a small model answers sooner with one."""
+    threads = getattr(source and source.run, "config", {}).get("threads")
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def frames_of(args, source):
@@ -143,11 +154,10 @@ def opened(path):
     """Who answers for one of --compare. UserError when it is neither a run, a data directory nor a file of tracks."""
     if path.is_file():
         return of_file(path, "--compare")
-    if (path / "manifest.json").exists():
-        return AnswersOfSource(path.name, open_flow(str(path)), f"python track.py --data_dir {shlex.quote(str(path))}")
-    if not (path / "checkpoints").is_dir():
+    kind = next((kind for kind, name in KINDS.items() if (path / name).exists()), None)
+    if kind is None:
         raise UserError(f"--compare {path}: expected a run's folder, a data directory or a tracks.npz")
-    args = parse_arguments(["--run", str(path)])
+    args = parse_arguments([kind, str(path)])
     source = open_source(args)
     return AnswersOfSource(path.name, source, command_of(args, source))
 

@@ -100,7 +100,7 @@ def put_pins(viewer):
         try:
             sent = json.loads(body)
             rows, based_on = sent["pins"], sent["revision"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError('pins: expected JSON {"revision": text, "pins": [[track, frame, x, y, visible], ...]}'
                             ) from None
         return await run_in_threadpool(replace_pins, viewer, rows, based_on)

@@ -42,7 +42,7 @@ async function follow(point) {
         answer.point(t, x, y, k === 0 ? point.row : null)));
       point.tracks = tracks;
       tell("");
-      document.body.dataset.took = performance.now() - start;
+      Object.assign(document.body.dataset, { took: performance.now() - start, answers: ++answered });
       drawPoints();
     }
   } catch (error) {
@@ -98,6 +98,7 @@ function mark(visible) {
   else state.past.pop();
 }
 
+let answered = 0;
 let storing = Promise.resolve();
 function storePins() {  // one after the other, each with all pins that there are then
   storing = storing.then(() => {
