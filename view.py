@@ -120,7 +120,7 @@ def frames_of(args, source):
     path = args.video or args.data_dir or (source and source.data_dir)
     if path is None:
         raise UserError("--tracks: which video are they of? give --video PATH or --data_dir DIR")
-    if source is not None and not Path(path).exists():
+    if args.video is None and source is not None and not Path(path).exists():
         raise UserError(f"{path}: the run's data directory is gone; name its new place with --data_dir, or its --video")
     return open_frames(Path(path))
 
