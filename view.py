@@ -1,6 +1,7 @@
 """Look at a fitted run (or flow alone, or tracks of files) in the browser: click a point, see its track; correct it."""
 
 import argparse
+import contextlib
 import errno
 import shlex
 import socket
@@ -55,7 +56,8 @@ def parse_arguments(argv=None):
                        help="where corrections go, and are read from; default: pins.csv in the run, in the data "
                             "directory, or beside the tracks")
     server = parser.add_argument_group("the live page")
-    server.add_argument("--host", help=f"the address to listen at; default {HOST}, this machine alone")
+    server.add_argument("--host", help=f"the address to listen at; default {HOST}, this machine alone: whoever reaches "
+                                       "another can ask, and pin")
     server.add_argument("--port", type=port_number,
                         help=f"default {PORT}, or any free one where that is in use; 0: any free one")
     server.add_argument("--open", action="store_true", default=None, help="open it in the browser")
@@ -203,7 +205,8 @@ def serve(scene, args):
     if browser:
         browser.open(address)
     server = uvicorn.Server(uvicorn.Config(make_app(scene, host), log_level="warning", timeout_graceful_shutdown=2))
-    server.run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        server.run(sockets=[listener])
 
 
 def find_browser():

@@ -2,8 +2,11 @@
 
 import json
 import re
+import signal
 import socket
+import subprocess
 import sys
+import urllib.request
 import webbrowser
 from functools import partial
 
@@ -15,6 +18,7 @@ import track
 import view
 from tests.helpers import commands
 from tests.helpers.analytic_run import NUM_FRAMES, SIZE
+from tests.helpers.paths import ROOT
 from tracking.tracks_file import read_tracks
 from viewer.frames import VideoFrames
 
@@ -176,3 +180,23 @@ def test_open_shows_the_address_in_the_browser_that_is_there(run, started, monke
     monkeypatch.setattr(webbrowser, "get", none)
     assert "--open: no browser was found" in commands.refused(capsys, view.main, "--run", "x", "--open")
     assert len(started) == 1
+
+
+def test_it_serves_until_it_is_interrupted(data_dir):
+    """As a process: a data directory alone, by its flow."""
+    pytest.importorskip("starlette")
+    command = [sys.executable, "view.py", "--data_dir", str(data_dir), "--port", "0"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = re.search(r"http://\S+", process.stdout.readline())[0]
+        scene = json.load(urllib.request.urlopen(f"{address}scene", timeout=60))
+        assert (scene["num_frames"], scene["width"], scene["answers"][0]["depth"]) == (6, 48, False)
+        assert scene["layers"] == ["original", "flow"]
+        assert urllib.request.urlopen(f"{address}layer/flow/5", timeout=60).read(4) == b"\x89PNG"
+        packed = json.load(urllib.request.urlopen(f"{address}tracks?queries=5,16,24", timeout=60))
+        assert packed["count"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0 and process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.communicate()

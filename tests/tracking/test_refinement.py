@@ -388,6 +388,24 @@ def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
     assert np.isinf(errors[:, 1:]).all()
 
 
+def test_each_source_moves_its_own_points_however_many_are_taken_at_once(monkeypatch):
+    motions = np.array([(4, 0), (0, 2), (-1, 1)])  # of frames 0 to 2, to frame 3
+    flow = {(i, 3): motion for i, motion in enumerate(motions)} | {(3, i): -motion for i, motion in enumerate(motions)}
+    hops = even_hops(16, 12, flow)
+    hops.trusted = lambda sources, targets, points: np.stack([at[:, 0] < 4 + i for i, at in zip(sources, points)])
+    places = np.random.default_rng(0).integers(3, 7, (5, 3, 2)).astype(np.float32)
+    error = np.arange(15, dtype=np.float32).reshape(5, 3) / 10
+    ends, errors = refinement.arrivals(hops, [0, 1, 2], 3, places, error)
+    for source, motion in enumerate(motions):
+        np.testing.assert_allclose(ends[source], places[:, source] + motion)
+        own = np.square(error[:, source]) + (1 + 3 - source) / 2 * refinement.SETTINGS.flow_error**2
+        expected = np.where(places[:, source, 0] < 4 + source, np.sqrt(own), np.inf)
+        np.testing.assert_allclose(errors[source], expected, rtol=1e-5)
+    monkeypatch.setattr(refinement, "POINTS_AT_ONCE", 7)
+    for found, expected in zip(refinement.arrivals(hops, [0, 1, 2], 3, places, error), (ends, errors)):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_smoothing_removes_jitter_and_what_stands_out_and_leaves_steady_motion():
     time = np.arange(20.0)
     steady = np.stack([3 + 2 * time, 40 - 1.5 * time], axis=-1)[None].repeat(3, 0).astype(np.float32)
