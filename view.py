@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import util
-from outputs.options import add_run_options, make_folder, open_source, positive
+from outputs.options import OF_MODELS, add_run_options, make_folder, open_source, positive
 from tracking.sources import HIDDEN_ABOVE
 from tracking.tracks_file import read_tracks
 from util import UserError
@@ -96,6 +96,8 @@ def check_options(args):
 def open_scene(args):
     """The Scene that the options name. UserError when they name none, or things of different videos."""
     files_alone = args.tracks and args.run is None and args.checkpoint is None
+    for name in (name for name in OF_MODELS if files_alone and getattr(args, name) != OF_MODELS[name]):
+        raise UserError(f"--{name} acts on a model's tracks: give --run DIR, or leave it out")
     source = None if files_alone else open_source(args)
     use_threads(source)
     frames = frames_of(args, source)

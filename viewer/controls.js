@@ -65,7 +65,7 @@ function down(event, pane, k) {
   const place = placeOf(event, pane);
   pointers.set(event.pointerId, place);
   if (pointers.size === 2) {  // a second finger: both zoom and pan
-    if (gesture?.kind === "add" && gesture.point) removePoint(gesture.point);
+    if (gesture?.kind === "add") undo();  // the first one meant no point
     gesture = { kind: "pinch" };
     return;
   }

@@ -16,7 +16,7 @@ function element(name, attributes = {}, ...children) {
 
 // Images of a page's layers; the newest `most` are kept
 class Images {
-  constructor(source, most = 400) {
+  constructor(source, most = 150) {
     Object.assign(this, { source, most, kept: new Map() });
   }
   get(layer, frame) {  // Promise of an image that can be drawn

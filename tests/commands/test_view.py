@@ -82,6 +82,7 @@ def test_a_missing_extra_is_named(run, monkeypatch, capsys):
     [
         ([], "which model? give --run DIR"),
         (["--tracks", "t.npz"], "give --video PATH or --data_dir DIR"),
+        (["--tracks", "t.npz", "--data_dir", "data", "--refine", "on"], "--refine acts on a model's tracks"),
         (["--tracks", "missing.npz", "--data_dir", "data"], "no such file"),
         (["--tracks", "other.npz", "--data_dir", "data"], "other.npz: of 5 frames of 99x51, but the video shown"),
         (["--run", "x", "--compare", "other.npz"], "has 5 of 71x51"),
