@@ -27,24 +27,24 @@ from viewer.formats import export, export_formats
 from viewer.frames import encode
 from viewer.packing import pack_tracks
 from viewer.page import FILES, page
-from viewer.pins import Pin, as_pin, check_pins, read_pins, revision, write_pins
+from viewer.pins import as_pin, check_pins, read_pins, revision, write_pins
 
 MOST_BYTES = 2**22  # of what a page sends
 POLICY = ("default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
           "frame-ancestors 'none'")
 
 
-def make_app(viewer, host="127.0.0.1"):
-    """The application that shows a viewer.scene.Scene, to those that call it by `host` or a name of this machine."""
+def make_app(scene, host="127.0.0.1"):
+    """The application that shows a Scene, to those that call it by `host` or a name of this machine."""
     routes = [
         Route("/", lambda request: Response(page(), media_type="text/html")),
         *(Route(f"/{name}", static(name, kind)) for name, kind in FILES.items()),
-        Route("/scene", lambda request: JSONResponse(viewer.describe() | {"formats": list(export_formats())})),
-        Route("/layer/{name}/{i:int}", lambda request: layer(viewer, **request.path_params)),
-        Route("/tracks", lambda request: JSONResponse(pack_tracks(asked(viewer, request.query_params)))),
-        Route("/export/{name}", lambda request: exported(viewer, request)),
-        Route("/pins", lambda request: pins_of(viewer)),
-        Route("/pins", put_pins(viewer), methods=["PUT"]),
+        Route("/scene", lambda request: JSONResponse(scene.describe() | {"formats": list(export_formats())})),
+        Route("/layer/{name}/{i:int}", lambda request: layer(scene, **request.path_params)),
+        Route("/tracks", lambda request: JSONResponse(pack_tracks(asked(scene, request.query_params)))),
+        Route("/export/{name}", lambda request: exported(scene, request)),
+        Route("/pins", lambda request: pins_of(scene)),
+        Route("/pins", put_pins(scene), methods=["PUT"]),
     ]
     handlers = {UserError: lambda request, error: refusal(400, str(error)),
                 HTTPException: lambda request, error: refusal(error.status_code, error.detail)}
@@ -59,36 +59,36 @@ def static(name, kind):
     return lambda request: Response(page(name), media_type=kind)
 
 
-def layer(viewer, name, i):
+def layer(scene, name, i):
     """One image of a frame."""
-    if name not in viewer.layers.names or not 0 <= i < viewer.frames.num_frames:
-        raise UserError(f"layer {name}, frame {i}: expected one of {', '.join(viewer.layers.names)} and a frame 0 to "
-                        f"{viewer.frames.num_frames - 1}")
-    return Response(encode(viewer.layers.image(name, i)), media_type="image/png")
+    if name not in scene.layers.names or not 0 <= i < scene.frames.num_frames:
+        raise UserError(f"layer {name}, frame {i}: expected one of {', '.join(scene.layers.names)} and a frame 0 to "
+                        f"{scene.frames.num_frames - 1}")
+    return Response(encode(scene.layers.image(name, i)), media_type="image/png")
 
 
-def asked(viewer, parameters):
+def asked(scene, parameters):
     """The Tracks that a request's parameters ask for."""
     number = parameters.get("answer", "0")
-    if not number.isdecimal() or int(number) >= len(viewer.answers):
-        raise UserError(f"answer {number}: expected a number from 0 to {len(viewer.answers) - 1}")
+    if not number.isdecimal() or int(number) >= len(scene.answers):
+        raise UserError(f"answer {number}: expected a number from 0 to {len(scene.answers) - 1}")
     if not parameters.get("queries"):
         raise UserError('queries: none given; expected "t,y,x;t,y,x" or grid:STEP@FRAME')
-    return viewer.answers[int(number)].tracks(parameters["queries"])
+    return scene.answers[int(number)].tracks(parameters["queries"])
 
 
-def exported(viewer, request):
-    file, data = export(request.path_params["name"], asked(viewer, request.query_params))
+def exported(scene, request):
+    file, data = export(request.path_params["name"], asked(scene, request.query_params))
     headers = {"Content-Disposition": f'attachment; filename="{file}"'}
     return Response(data, headers=headers, media_type="application/octet-stream")
 
 
-def pins_of(viewer):
-    pins = read_pins(viewer.pins, viewer.answers[0])
-    return JSONResponse({"revision": revision(viewer.pins), "file": str(viewer.pins), "pins": pins})
+def pins_of(scene):
+    pins = read_pins(scene.pins, scene.answers[0])
+    return JSONResponse({"revision": revision(scene.pins), "file": str(scene.pins), "pins": pins})
 
 
-def put_pins(viewer):
+def put_pins(scene):
     """The endpoint that takes all pins, in place of those before. 409 when others wrote since they were read."""
 
     async def endpoint(request):
@@ -103,21 +103,21 @@ def put_pins(viewer):
         except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError('pins: expected JSON {"revision": text, "pins": [[track, frame, x, y, visible], ...]}'
                             ) from None
-        return await run_in_threadpool(replace_pins, viewer, rows, based_on)
+        return await run_in_threadpool(replace_pins, scene, rows, based_on)
 
     return endpoint
 
 
-def replace_pins(viewer, rows, based_on):
+def replace_pins(scene, rows, based_on):
     if not isinstance(rows, list):
         raise UserError("pins: expected a list of rows")
     pins = [as_pin(row, f"pin {number}") for number, row in enumerate(rows)]
-    check_pins(pins, lambda row: f"pin {row}", viewer.answers[0])
-    with viewer.writing:
-        if revision(viewer.pins) != based_on:
-            raise HTTPException(409, f"{viewer.pins}: changed since this page read it; reload the page")
-        write_pins(viewer.pins, [Pin(*pin) for pin in pins])
-    return pins_of(viewer)
+    check_pins(pins, lambda row: f"pin {row}", scene.answers[0])
+    with scene.writing:
+        if revision(scene.pins) != based_on:
+            raise HTTPException(409, f"{scene.pins}: changed since this page read it; reload the page")
+        write_pins(scene.pins, pins)
+    return pins_of(scene)
 
 
 class OnlyOurPage:

@@ -41,7 +41,8 @@ function placeOf(event, pane) {
   const box = pane.root.getBoundingClientRect(), { view } = state;
   const at = { x: event.clientX - box.left, y: event.clientY - box.top };
   const limit = (value, most) => Math.min(Math.max(value, 0), most);
-  return { ...at, video: [limit((at.x - view.x) / view.scale, scene.width), limit((at.y - view.y) / view.scale, scene.height)] };
+  const video = [[at.x - view.x, scene.width], [at.y - view.y, scene.height]];
+  return { ...at, video: video.map(([from, most]) => limit(from / view.scale, most)) };
 }
 
 function isInside({ x, y }) {
@@ -55,8 +56,10 @@ function pointAt({ x, y }, k) {
   const { view, frame } = state, reach = 9;
   return state.points.find(({ tracks }) => {
     const track = tracks[k];
-    return track && stateOf(track, frame, scene) !== "outside"
-      && Math.hypot(view.x + track.place[2 * frame] * view.scale - x, view.y + track.place[2 * frame + 1] * view.scale - y) < reach;
+    if (!track || stateOf(track, frame, scene) === "outside") return false;
+    const [dx, dy] = [[view.x - x, 0], [view.y - y, 1]].map(([from, axis]) =>
+      from + track.place[2 * frame + axis] * view.scale);
+    return Math.hypot(dx, dy) < reach;
   });
 }
 
@@ -153,7 +156,8 @@ const KEYS = {
   a: () => setMode("add"), p: () => source.saved || setMode("pin"), m: () => setMode("move"),
   h: () => mark(0), v: () => mark(1), u: () => undo(), c: () => $("copy").disabled || copyCommand(),
   "[": () => neighbour(-1), "]": () => neighbour(1),
-  Delete: () => state.selected && removePoint(state.selected), Backspace: () => state.selected && removePoint(state.selected),
+  Delete: () => state.selected && removePoint(state.selected),
+  Backspace: () => state.selected && removePoint(state.selected),
   d: () => flip("dense"), t: () => flip("trails"), "?": () => $("keys").showModal(),
 };
 
@@ -166,7 +170,7 @@ function pressed(event) {
     undo();
     return;
   }
-  const owns = { input: ["Home", "End", "ArrowLeft", "ArrowRight"], select: ["Home", "End"], button: [" "], summary: [" "] };
+  const owns = { input: ["Home", "End", "ArrowLeft", "ArrowRight"], select: ["Home", "End"], button: [" "] };
   const typed = target.matches("input[type=number]") || (target.matches("select") && key.length === 1);
   const ticked = target.matches("input[type=checkbox], input[type=radio]") && key === " ";
   if (typed || ticked || owns[target.localName]?.includes(key) || !KEYS[key]) return;
@@ -178,9 +182,13 @@ function connect() {
   document.addEventListener("keydown", pressed);
   new ResizeObserver(resize).observe($("stage"));
   for (const radio of document.querySelectorAll("[name=mode]")) radio.onchange = () => setMode(radio.value);
-  const chosen = { base: () => { state.base = $("base").value; }, overlay: () => { state.overlay = $("overlay").value; },
-    opacity: () => { state.opacity = $("opacity").value / 100; }, trails: () => { state.trails = $("trails").checked; },
-    length: () => { state.length = Math.max(1, Number($("length").value) || 12); } };
+  const chosen = {
+    base: () => { state.base = $("base").value; },
+    overlay: () => { state.overlay = $("overlay").value; },
+    opacity: () => { state.opacity = $("opacity").value / 100; },
+    trails: () => { state.trails = $("trails").checked; },
+    length: () => { state.length = Math.max(1, Number($("length").value) || 12); },
+  };
   for (const [id, take] of Object.entries(chosen)) {
     $(id).oninput = $(id).onchange = () => { take(); say(); draw(); };
   }
@@ -236,8 +244,11 @@ function fill() {
   document.body.classList.toggle("saved", source.saved);
   document.body.classList.toggle("one-base", $("base").length < 2);
   document.body.classList.toggle("no-layers", $("overlay").length < 2);
-  $("exports").replaceChildren(...(scene.formats ?? []).map((format) =>
-    Object.assign(document.createElement("button"), { type: "button", textContent: format, onclick: () => exportAs(format) })));
+  $("exports").replaceChildren(...(scene.formats ?? []).map((format) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: format });
+    button.onclick = () => exportAs(format);
+    return button;
+  }));
   if (source.saved) tell("Click or drag on the video: the nearest track that was saved is shown.");
 }
 

@@ -1,7 +1,8 @@
 // What a page is told: the scene, images, tracks; from the server (Live), or from what was saved into the page (Saved).
 //
-// Positions are pixels of the original video, x right, y down, the centre of the first pixel at (0.5, 0.5); frames count
-// from 0. A Track is {query: [t, y, x], place: x, y of every frame, occluded, score, depth, row: its number in its set}.
+// Positions are pixels of the original video, x right, y down, the centre of the first pixel at (0.5, 0.5); frames
+// count from 0. A Track is {query: [t, y, x], place: x, y of every frame, occluded, score, depth, row: its number in
+// its set}.
 "use strict";
 
 function unpack({ type, step, data }) {
@@ -30,8 +31,8 @@ function stateOf(track, frame, scene) {
   return track.occluded[frame] ? "hidden" : "seen";
 }
 
-// Stretches of a track's path that are drawn alike: [{state: "seen" or "hidden", from, to}], frames inclusive. A step is
-// seen if both its ends are, and there is none to or from outside.
+// Stretches of a track's path that are drawn alike: [{state: "seen" or "hidden", from, to}], frames inclusive. A step
+// is seen if both its ends are, and there is none to or from outside.
 function stretches(track, scene, from = 0, to = scene.num_frames - 1) {
   const found = [];
   for (let frame = from; frame < to; frame++) {

@@ -1,4 +1,4 @@
-// Panes, one for each answer: a canvas with the frame, overlays and the grid, and over it an SVG with the points' paths.
+// Panes, one for each answer: a canvas with the frame, overlays and the grid, over it an SVG with the points' paths.
 //
 // A view is {scale, x, y}: CSS pixels per pixel of the video, and where its upper left corner is in the pane.
 "use strict";
@@ -44,7 +44,8 @@ class Pane {
     this.marks = element("g", { class: "marks" });
     this.svg = element("svg", { class: "over" }, this.paths, this.marks);
     this.root.append(this.canvas, this.svg);
-    if (caption) this.root.append(Object.assign(document.createElement("span"), { className: "caption", textContent: caption }));
+    const text = Object.assign(document.createElement("span"), { className: "caption", textContent: caption });
+    if (caption) this.root.append(text);
     stage.append(this.root);
   }
   resize() {
@@ -163,7 +164,8 @@ function strips(track, scene, pins) {
       class: `${kind(k)}${pinned.has(k) ? " pinned" : ""}`, x: k, width: 1, y: 1 - height(k), height: height(k),
     }));
     const drawn = element("svg", {
-      class: name, viewBox: `0 0 ${scene.num_frames} 1`, preserveAspectRatio: "none", role: "img", "aria-label": `${name}: ${note}`,
+      class: name, viewBox: `0 0 ${scene.num_frames} 1`, preserveAspectRatio: "none", role: "img",
+      "aria-label": `${name}: ${note}`,
     }, ...bars);
     const label = Object.assign(document.createElement("span"), { textContent: name, title: note });
     const root = Object.assign(document.createElement("div"), { className: "strip" });
@@ -178,7 +180,10 @@ function strips(track, scene, pins) {
   ];
   if (known.length) {
     const range = far - near, flat = range < 1e-4;  // no change worth showing
-    const height = (k) => (Number.isFinite(track.depth[k]) ? (flat ? 0.5 : 1 - 0.9 * ((track.depth[k] - near) / range)) : 0);
+    const height = (k) => {
+      if (!Number.isFinite(track.depth[k])) return 0;
+      return flat ? 0.5 : 1 - 0.9 * ((track.depth[k] - near) / range);
+    };
     rows.push(row("depth", `high is near; pseudo-depth ${near.toFixed(3)} to ${far.toFixed(3)}`, height));
   }
   return rows;

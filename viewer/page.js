@@ -26,7 +26,9 @@ async function paint() {
   const { frame, view } = state;
   const layers = [[state.base, 1], [state.overlay, state.opacity]].filter(([layer]) => layer);
   const loaded = await Promise.all(layers.map(async ([layer, opacity]) => [await images.get(layer, frame), opacity]))
-    .catch(() => { throw new Error(`the ${layers.map(([layer]) => layer).join(" or ")} of frame ${frame} cannot be shown`); });
+    .catch(() => {
+      throw new Error(`the ${layers.map(([layer]) => layer).join(" or ")} of frame ${frame} cannot be shown`);
+    });
   if (frame !== state.frame) return;  // a newer one is on its way
   panes.forEach((pane, k) => {
     const grid = state.grids?.[k] && { ...state.grids[k], length: state.trails ? state.length : 0 };
@@ -65,7 +67,8 @@ function listPoints() {
     if (point.pins.length) choose.append(` · ${point.pins.length} pinned`);
     choose.style.setProperty("--colour", point.colour);
     choose.onclick = () => { select(point); go(t); };
-    const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×", className: "remove" });
+    const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
+    remove.className = "remove";
     remove.setAttribute("aria-label", `Remove point ${point.id}`);
     remove.onclick = () => removePoint(point);
     item.append(choose, remove);
@@ -97,8 +100,9 @@ function say() {
   const playhead = document.querySelector(".playhead");
   if (playhead) playhead.style.setProperty("--at", (frame + 0.5) / scene.num_frames);
   Object.assign(document.body.dataset, {
-    frame, playing: state.playing, mode: state.mode, base: state.base, overlay: state.overlay, points: state.points.length,
-    selected: selected?.id ?? "", grid: state.grids?.[0].tracks.length ?? 0, zoom: state.view.scale,
+    frame, playing: state.playing, mode: state.mode, base: state.base, overlay: state.overlay,
+    points: state.points.length, selected: selected?.id ?? "", grid: state.grids?.[0].tracks.length ?? 0,
+    zoom: state.view.scale,
     pins: state.points.reduce((sum, point) => sum + point.pins.length, 0), error: state.error ?? "",
   });
   document.body.classList.toggle("no-overlay", !state.overlay);
@@ -122,7 +126,8 @@ function go(frame) {
   if (state.frame !== before) state.error = null;
   for (const ahead of [1, 2, 3]) {  // so that playing need not wait
     const next = (state.frame + ahead) % scene.num_frames;
-    if (state.playing) for (const layer of [state.base, state.overlay]) if (layer) images.get(layer, next).catch(() => {});
+    if (!state.playing) break;
+    for (const layer of [state.base, state.overlay]) if (layer) images.get(layer, next).catch(() => {});
   }
   say();
   draw();

@@ -2,7 +2,8 @@
 "use strict";
 
 function remember() {
-  state.past.push(state.points.map((point) => ({ ...point, pins: point.pins.map((pin) => ({ ...pin })) })));
+  const copy = (point) => ({ ...point, busy: false, pins: point.pins.map((pin) => ({ ...pin })) });
+  state.past.push(state.points.map(copy));
   if (state.past.length > 200) state.past.shift();
 }
 
@@ -71,8 +72,8 @@ function removePoint(point) {
   if (point.pins.length) storePins();
 }
 
-// Where a point was asked, or, of a file, where the track that answers was
-const originOf = (point) => (source.answers[0].exact ? point.query : [...point.tracks[0].query]);
+// Where a point was asked, or, of a file, where the track that answers was: [t, y, x]
+const originOf = (point) => [...point.tracks[0].query];
 
 // The selected point is here in this frame; visible: null for as it is said to be
 function setPin(x, y, visible = null) {
@@ -122,7 +123,7 @@ async function readPins() {
   drawPoints();
 }
 
-// ------------------------------------------------------------------------------------------------ grid, export, command
+// ------------------------------------------------------------------------------------------------ grid, exports
 
 async function showGrid() {
   const step = Math.max(1, Math.round(Number($("spacing").value)) || 8);
