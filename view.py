@@ -135,7 +135,7 @@ def name_of(args):
 
 def beside(args, name):
     """`name` in the run, the data directory, or the folder of the first tracks file."""
-    return Path(args.run or args.data_dir or (args.tracks[0] if args.tracks else Path(args.checkpoint)).parent) / name
+    return Path(args.run or args.data_dir or args.tracks[0].parent) / name
 
 
 def command_of(args, source):

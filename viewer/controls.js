@@ -203,6 +203,7 @@ function connect() {
   $("seen").onclick = () => mark(1);
   $("undo").onclick = undo;
   $("copy").onclick = copyCommand;
+  $("export").onclick = () => exportAs($("format").value).catch((error) => tell(error.message, true));
   $("help").onclick = () => $("keys").showModal();
   $("clear").onclick = () => {
     remember();
@@ -244,11 +245,7 @@ function fill() {
   document.body.classList.toggle("saved", source.saved);
   document.body.classList.toggle("one-base", $("base").length < 2);
   document.body.classList.toggle("no-layers", $("overlay").length < 2);
-  $("exports").replaceChildren(...(scene.formats ?? []).map((format) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: format });
-    button.onclick = () => exportAs(format);
-    return button;
-  }));
+  $("format").replaceChildren(...(scene.formats ?? []).map((format) => new Option(format, format)));
   if (source.saved) tell("Click or drag on the video: the nearest track that was saved is shown.");
 }
 

@@ -88,8 +88,8 @@ function say() {
   $("undo").disabled = !state.past.length;
   $("clear").disabled = !state.points.length;
   const what = state.points.length ? count(state.points.length, "point") : state.grids ? "grid" : "";
-  $("what").textContent = what ? `Export ${what}:` : "Export: add a point, or show the grid";
-  for (const button of $("exports").children) button.disabled = !what;
+  $("export").textContent = `Export ${what}`;
+  $("export").disabled = !what;
   $("copy").disabled = !what || !scene.answers.some((answer) => answer.command);
   const track = selected?.tracks[0];
   if (track && !state.error) {

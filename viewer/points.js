@@ -154,11 +154,14 @@ function queries(k) {
     : answer.gridText(...state.grid);
 }
 
-function exportAs(format) {
-  const link = Object.assign(document.createElement("a"), {
-    href: `/export/${format}?${source.answers[0].parameters(queries(0))}`, download: "",
-  });
+async function exportAs(format) {
+  const response = await fetch(`/export/${format}?${source.answers[0].parameters(queries(0))}`);
+  if (!response.ok) throw new Error((await response.json()).error);
+  const [, download] = /filename="([^"]+)"/.exec(response.headers.get("content-disposition"));
+  const href = URL.createObjectURL(await response.blob());
+  const link = Object.assign(document.createElement("a"), { href, download });
   link.click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);  // ms; the browser has taken it by then
 }
 
 async function copyCommand() {

@@ -168,7 +168,9 @@ def test_export_and_the_copied_command_give_the_same_file(visitor, tmp_path):
     page.keyboard.press("End")
     visitor.click(20, 40)
     with page.expect_download() as waiting:
-        page.click("#exports button:has-text('npz')")
+        page.select_option("#format", "npz")
+        page.click("#export")
+    assert waiting.value.suggested_filename == "tracks.npz"
     waiting.value.save_as(tmp_path / "page.npz")
     page.click("#copy")
     page.wait_for_selector("#told:not(:empty)")
@@ -222,7 +224,7 @@ def test_a_grid_is_drawn_with_trails(visitor):
     visitor.until("[data-grid='12'][data-busy=false]")
     page.keyboard.press("Escape")
     page.evaluate("document.activeElement.blur()")
-    assert page.inner_text("#what").startswith("Export grid")
+    assert page.inner_text("#export") == "Export grid"
     page.keyboard.press("d")
     visitor.until("[data-grid='0']")
 
@@ -249,7 +251,8 @@ def test_everything_fits_and_is_reached_by_keyboard(visitor, size):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(visitor.focused())
-    order = ["base", "overlay", "dense", "help", "play", "slider", "fit", "x", "put", "hidden", "undo", "npz", "copy"]
+    order = ["base", "overlay", "dense", "help", "play", "slider", "fit", "x", "put", "hidden", "undo", "format",
+             "export", "copy"]
     assert [name for name in dict.fromkeys(reached) if name in order] == order
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, input, select')].filter((one) => !(one.labels?.length || one.ariaLabel"
@@ -300,7 +303,7 @@ def test_a_saved_page_needs_nobody(chromium, saved):
         mine = np.concatenate(last[-int(drawn):])
         expected = on_screen(visitor, places)
         assert all(np.linalg.norm(expected - vertex, axis=1).min() < 0.3 for vertex in mine)  # 1/64 px of the video
-    assert not visitor.page.is_visible("#exports") and not visitor.page.is_visible("#hidden")
+    assert not visitor.page.is_visible("#export") and not visitor.page.is_visible("#hidden")
     visitor.page.select_option("#overlay", "depth")
     visitor.page.keyboard.press("d")
     visitor.until("[data-overlay=depth]:not([data-grid='0'])")
