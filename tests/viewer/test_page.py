@@ -281,6 +281,29 @@ def test_files_are_compared_side_by_side(chromium, run, tmp_path):
     assert visitor.complaints == []
 
 
+def test_pins_of_a_file_bear_its_numbers(chromium, run, tmp_path):
+    track.main(["--run", "x", "--queries", "grid:17", "--polish", "off", "--out", str(tmp_path / "t.npz")])
+    options = ["--tracks", str(tmp_path / "t.npz"), "--data_dir", run.data_dir, "--pins", str(tmp_path / "p.csv")]
+    with np.load(tmp_path / "t.npz") as file:
+        starts = file["query_points"][:, [2, 1]]
+    with served(view.open_scene(view.parse_arguments(options))) as address:
+        visitor = Visitor(chromium, address)
+        visitor.click(*(starts[7] + [1, -1]))
+        visitor.page.keyboard.press("End")
+        visitor.page.keyboard.press("h")
+        visitor.until("[data-stored='2']")
+        rows = np.loadtxt(tmp_path / "p.csv", delimiter=",", skiprows=1)
+        np.testing.assert_allclose(rows[0], [7, 0, *starts[7], 1], atol=1e-3)
+        assert rows[1, [0, 1, 4]].tolist() == [7, NUM_FRAMES - 1, 0]
+        again = Visitor(chromium, address)
+        assert again.page.evaluate("state.points.map((point) => point.tracks[0].row)") == [7]
+        assert again.state["pins"] == "1"
+        assert visitor.page.is_disabled("#copy")  # nothing but the file could give these tracks
+        visitor.context.close()
+        again.context.close()
+    assert visitor.complaints == again.complaints == []
+
+
 @pytest.fixture(scope="module")
 def saved(scene, folder):
     save_page(folder / "page.html", scene, step=6)
