@@ -142,7 +142,7 @@ class OnlyOurPage:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not is_this_server(host, self.host):
             return f"Host {host!r} is not this server"
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
             return f"sent by a page of {origin}"
         if path != "/" and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return "sent by a page of another site"

@@ -126,7 +126,7 @@ def test_only_our_own_page_is_answered(address):
     for host in ("evil.example", f"evil.example:{port}", f"192.168.0.7:{port}", "127.0.0.1.evil.example", "[", ""):
         assert call(address, "/scene", Host=host)[0] == 403, host
     assert call(address, "/scene", Origin=f"http://{address}")[0] == 200
-    for origin in ("http://evil.example", "null", f"http://localhost:{port}", "http://127.0.0.1:1"):
+    for origin in ("http://evil.example", "null", "http://[", "", f"http://localhost:{port}", "http://127.0.0.1:1"):
         assert call(address, "/pins", method="PUT", body="{}", Origin=origin)[0] == 403, origin
     assert call(address, "/tracks?queries=1,1,1", Sec_Fetch_Site="cross-site")[0] == 403
     assert call(address, "/layer/original/0", Sec_Fetch_Site="same-site")[0] == 403
