@@ -55,7 +55,7 @@ def main(argv=None):
     out.mkdir(parents=True)
     marker.touch()
 
-    data, runs, tracks, videos = out / "data", out / "run", out / "tracks.npz", out / "videos"
+    data, runs, tracks, videos, page = (out / name for name in ("data", "run", "tracks.npz", "videos", "page.html"))
     run("-m", "preprocess", *preprocess_arguments(arguments, out), "--data_dir", data, "--keep_direct")
     run("train.py", "--config", "configs/default.txt", "--data_dir", data, "--out_dir", runs, "--max_minutes",
         arguments.minutes)
@@ -65,7 +65,9 @@ def main(argv=None):
             "--rows", "model,both", "--baselines", "flow,direct,chained,mft,static", "--data_dir", data,
             "--out", out / "scores.md")
     run("viz.py", "--run", runs, "--out", videos, "--scale", 1 if arguments.video else 3)
-    print(f"\ndone in {(time.monotonic() - start) / 60:.1f} minutes. Look at the videos in {videos}; tracks: {tracks}")
+    run("view.py", "--run", runs, "--save", page)
+    print(f"\ndone in {(time.monotonic() - start) / 60:.1f} minutes. Look at the videos in {videos}; tracks: {tracks}\n"
+          f"Open in a browser, and click: {page}")
 
 
 if __name__ == "__main__":

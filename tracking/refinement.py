@@ -46,6 +46,7 @@ class TrackingSettings:
 
 SETTINGS = TrackingSettings()
 SMOOTHINGS, PINNED = 8, 1e3  # reweightings, which converge in fewer; weight of the query, which is known
+POINTS_AT_ONCE = 2**13  # that flow carries, of all sources: few enough for the processor's cache
 
 
 @dataclass
@@ -98,51 +99,53 @@ class Hops:
     def of(cls, data):
         """Those of a data directory."""
         frames = range(data.num_frames)
-        return cls(data.flow_step, [data.rows(i) for i in frames], [data.flow_fixed(i) for i in frames],
-                   [data.valid_bits(i) for i in frames])
+        flow, bits = ([np.asarray(read(i)) for i in frames] for read in (data.flow_fixed, data.valid_bits))
+        return cls(data.flow_step, [data.rows(i) for i in frames], flow, bits)
 
     def linked(self, target, frames):
         """Those of `frames` that have flow to `target` and back."""
         return [i for i in frames if target in self.rows[i] and i in self.rows[target]]
 
-    def move(self, i, j, points):
-        """Points (n, 2) of frame i carried to frame j -> (n, 2)."""
-        return moved(self.flow[i][self.rows[i][j]], self.step, points)
+    def move(self, sources, targets, points):
+        """Points (S, n, 2) of the frames `sources` carried to the frames `targets`, pair by pair -> (S, n, 2)."""
+        return moved([self.flow[i][self.rows[i][j]] for i, j in zip(sources, targets)], self.step, points)
 
-    def trusted(self, i, j, points):
-        """bool (n,): points of frame i whose flow to frame j passed the filter."""
-        return set_at(self.bits[i][self.rows[i][j], 0], self.flow[i].shape[1:3], points)
+    def trusted(self, sources, targets, points):
+        """bool (S, n): points (S, n, 2) of the frames `sources` whose flow to `targets` passed the filter."""
+        bits = [self.bits[i][self.rows[i][j], 0] for i, j in zip(sources, targets)]
+        return set_at(bits, self.flow[0].shape[1:3], points)
 
     def inside(self, points):
-        """bool (n,): points (n, 2) on the frame, to its very edges."""
+        """bool (...): points (..., 2) on the frame, to its very edges."""
         return inside_image(points, *self.flow[0].shape[1:3], margin=0.5)
 
 
-def moved(flow, step, points):
-    """Points (n, 2) moved by bilinear flow (H, W, 2), integers of `step` pixels -> (n, 2).
+def moved(flows, step, points):
+    """Points (S, n, 2) moved by S bilinear flows (H, W, 2), integers of `step` pixels -> (S, n, 2).
 
     Of the four pixels around a point only those that move as the nearest one does: between two surfaces there is no
     motion half-way.
     """
-    height, width = flow.shape[:2]
-    x, y = points[:, 0].clip(0, width - 1), points[:, 1].clip(0, height - 1)
+    height, width = flows[0].shape[:2]
+    x, y = points[..., 0].clip(0, width - 1), points[..., 1].clip(0, height - 1)
     left, top = x.astype(int).clip(max=max(width - 2, 0)), y.astype(int).clip(max=max(height - 2, 0))
     right, below = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     wx, wy = (x - left).astype(np.float32), (y - top).astype(np.float32)
-    weight = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy])
-    places = np.stack([top, top, below, below]) * width + np.stack([left, right, left, right])
-    around = flow.reshape(-1, 2).take(places, axis=0).astype(np.float32)
-    apart = around - around[weight.argmax(0), np.arange(len(points))]
-    weight *= np.einsum("knc,knc->kn", apart, apart) < (SETTINGS.same_motion / step) ** 2
-    return points + np.einsum("kn,knc->nc", weight / weight.sum(0), around) * step
+    weight = np.stack([(1 - wx) * (1 - wy), wx * (1 - wy), (1 - wx) * wy, wx * wy], axis=1)  # (S, 4, n)
+    places = np.stack([top, top, below, below], axis=1) * width + np.stack([left, right, left, right], axis=1)
+    around = np.stack([flow.reshape(-1, 2).take(at, axis=0) for flow, at in zip(flows, places)]).astype(np.float32)
+    apart = around - np.take_along_axis(around, weight.argmax(1)[:, None, :, None], axis=1)
+    weight *= np.einsum("sknc,sknc->skn", apart, apart) < (SETTINGS.same_motion / step) ** 2
+    return points + np.einsum("skn,sknc->snc", weight / weight.sum(1, keepdims=True), around) * step
 
 
 def set_at(bits, size, points):
-    """bool (n,): whether the mask of these bits (B,) and size (H, W) is set at the pixels nearest to points (n, 2)."""
+    """bool (S, n): whether S masks of bits (B,) and size (H, W) are set at the pixels nearest to points (S, n, 2)."""
     height, width = size
-    x, y = (points[:, c].round().astype(int).clip(0, side - 1) for c, side in ((0, width), (1, height)))
+    x, y = (points[..., c].round().astype(int).clip(0, side - 1) for c, side in ((0, width), (1, height)))
     index = y * width + x
-    return mask_bit(bits[mask_byte(index)], index).astype(bool)
+    found = np.stack([of_mask.take(at) for of_mask, at in zip(bits, mask_byte(index))])
+    return mask_bit(found, index).astype(bool)
 
 
 def flow_at_hand(run, wanted):
@@ -245,17 +248,23 @@ def arrivals(hops, sources, target, places, error):
 
     error (n, S): of the places, in pixels. The ends' is inf where flow is not trusted, lost, or leads out of the frame.
     """
-    ends, errors = [], []
-    for column, source in enumerate(sources):
-        begin = places[:, column]
-        end = hops.move(source, target, begin)
-        missed = np.square(hops.move(target, source, end) - begin).sum(-1)
-        further = (1 + abs(source - target)) / 2  # what is wrong in the same way both ways is likelier far apart
-        end_error = np.sqrt(np.square(error[:, column]) + further * SETTINGS.flow_error**2 + missed)
-        good = hops.trusted(source, target, begin) & hops.inside(end)
-        ends.append(end)
-        errors.append(np.where(good & (end_error < SETTINGS.lost), end_error, np.inf))
-    return np.stack(ends), np.stack(errors)
+    at_once = max(1, POINTS_AT_ONCE // len(places))
+    parts = [slice(k, k + at_once) for k in range(0, len(sources), at_once)]
+    found = (arrivals_at_once(hops, sources[part], target, places[:, part], error[:, part]) for part in parts)
+    ends, errors = zip(*found)
+    return np.concatenate(ends), np.concatenate(errors)
+
+
+def arrivals_at_once(hops, sources, target, places, error):
+    """arrivals of few sources, in one piece."""
+    begin, targets = places.swapaxes(0, 1), [target] * len(sources)
+    end = hops.move(sources, targets, begin)
+    missed = np.square(hops.move(targets, sources, end) - begin).sum(-1)
+    apart = np.abs(np.array(sources) - target)[:, None]
+    further = np.float32((1 + apart) / 2)  # what is wrong in the same way both ways is likelier far apart
+    errors = np.sqrt(np.square(error.T) + further * SETTINGS.flow_error**2 + missed)
+    good = hops.trusted(sources, targets, begin) & hops.inside(end)
+    return end, np.where(good & (errors < SETTINGS.lost), errors, np.inf)
 
 
 def consensus(ends, errors, weights):
@@ -344,7 +353,7 @@ def carry_hidden(hops, tracks, seen, first=0):
                 if 0 <= start < len(times) and first + t in hops.rows[first + start]:
                     rows = np.flatnonzero(~seen[:, t] & (side == start))
                     weight = 1 / abs(t - start)
-                    total[rows] += weight * hops.move(first + start, first + t, tracks[rows, start])
+                    total[rows] += weight * hops.move([first + start], [first + t], tracks[rows, start][None])[0]
                     weights[rows] += weight
         known[:, t] |= weights > 0
         carried = ~seen[:, t] & known[:, t]

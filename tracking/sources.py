@@ -108,7 +108,7 @@ def check_threshold(threshold):
 
 
 def progress_bar(what, positions):
-    return tqdm(total=positions, desc=what, unit="position", unit_scale=True)
+    return tqdm(total=positions, desc=what, unit="position", unit_scale=True, delay=0.5)  # s: what is quick shows none
 
 
 def needs_run(source, what):

@@ -121,7 +121,7 @@ def test_between_two_surfaces_a_point_moves_as_the_nearest_pixel_does():
     flow = np.zeros((4, 6, 2), np.int16)
     flow[:, :3, 0] = 64 + 16 * np.arange(4)[:, None]  # 2, 2.5, 3, 3.5 px to the right, in steps of 1/32; then still
     points = np.array([[1.25, 0.5], [2.4, 1], [2.6, 1], [2.4, 2.5], [5, 3]])
-    moved = refinement.moved(flow, 1 / 32, points) - points
+    moved = refinement.moved([flow], 1 / 32, points[None])[0] - points
     np.testing.assert_allclose(moved, [[2.25, 0], [2.5, 0], [0, 0], [3.25, 0], [0, 0]], atol=1e-6)
 
 
@@ -134,14 +134,14 @@ def test_points_beyond_the_frame_move_as_its_border_does(width, height):
                                   [-7, -0.5, 0, 0.25, height - 1.75, height - 1, height + 0.25]), -1).reshape(-1, 2)
     column, row = points[:, 0].clip(0, width - 1), points[:, 1].clip(0, height - 1)
     expected = points + np.stack([4 + column, -4 - 2 * row], -1) / 8
-    np.testing.assert_allclose(refinement.moved(flow, 1 / 8, points), expected, atol=1e-6)
+    np.testing.assert_allclose(refinement.moved([flow], 1 / 8, points[None])[0], expected, atol=1e-6)
 
 
 def test_masks_are_looked_up_at_the_nearest_pixel():
     mask = np.random.default_rng(0).random((5, 7)) < 0.5
     points = np.random.default_rng(1).uniform(-3, 10, (300, 2)).astype(np.float32)
     expected = [mask[min(max(round(y), 0), 4), min(max(round(x), 0), 6)] for x, y in points.tolist()]
-    assert refinement.set_at(pack_mask(mask), mask.shape, points).tolist() == expected
+    assert refinement.set_at([pack_mask(mask)], mask.shape, points[None])[0].tolist() == expected
 
 
 def test_the_edges_of_a_frame_are_half_a_pixel_outside_its_centres():
@@ -233,7 +233,7 @@ def test_frames_in_which_few_flows_agreed_say_less():
     """Frames 0 and 1 send a point to different places in frame 2; the one whose share is larger is believed."""
     hops = even_hops(32, 12, {(0, 2): (4, 0), (2, 0): (-4, 0), (1, 2): (20, 0), (2, 1): (-4, 0)})
     hops.flow[2][hops.rows[2][1]] = [-20, 0]
-    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    hops.trusted = lambda sources, targets, points: np.ones(points.shape[:2], bool)
     for believed, share in ((4, [0.8, 0.2, 0]), (20, [0.2, 0.8, 0])):
         walk = one_walk(np.zeros((3, 2)) + [3, 5], [0.5, 0.5, np.inf], share)
         places, _, found_share = refinement.reach(hops, [0, 1], 2, walk, 0)
@@ -243,7 +243,7 @@ def test_frames_in_which_few_flows_agreed_say_less():
 def test_the_share_that_agrees_is_each_points_own():
     """Two flows with shares of 0.2 agree about the first point; of the second's only the one of the larger share."""
     hops = even_hops(32, 12, {(0, 2): (4, 0), (2, 0): (-4, 0), (1, 2): (4, 0), (2, 1): (-4, 0)})
-    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    hops.trusted = lambda sources, targets, points: np.ones(points.shape[:2], bool)
     start = np.float32([[[3, 5], [3, 5], [0, 0]], [[3, 5], [20, 5], [0, 0]]])
     walk = refinement.Walk(start, np.float32([[0.5, 0.5, np.inf]] * 2), np.float32([[0.2, 0.2, 0], [0.6, 0.2, 0]]))
     places, error, share = refinement.reach(hops, [0, 1], 2, walk, 0)
@@ -255,7 +255,7 @@ def test_the_share_that_agrees_is_each_points_own():
 def test_frames_without_flow_there_and_back_are_no_sources_and_are_not_reached():
     """Frame 1 has flow to frame 0 but not from it, frame 2 has none at all: the point is known in frames 0 and 3."""
     hops = even_hops(16, 12, {(0, 3): (4, 0), (3, 0): (-4, 0), (1, 0): (1, 0), (1, 3): (9, 0)})
-    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    hops.trusted = lambda sources, targets, points: np.ones(points.shape[:2], bool)
     assert hops.linked(3, range(3)) == [0] and hops.linked(0, range(1, 4)) == [3]
     walk = refinement.walk_all(hops, np.array([0]), np.float32([[3, 5]]), range(4))
     assert np.isfinite(walk.error[0]).tolist() == [True, False, False, True]
@@ -266,7 +266,7 @@ def test_frames_without_flow_there_and_back_are_no_sources_and_are_not_reached()
 def test_queries_of_different_frames_are_walked_each_from_its_own():
     flow = {(i, j): (2 * (j - i), 0) for i in range(3) for j in range(3) if i != j}
     hops = even_hops(32, 12, flow)
-    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    hops.trusted = lambda sources, targets, points: np.ones(points.shape[:2], bool)
     walk = refinement.walk_all(hops, np.array([2, 0, 2]), np.float32([[9, 5], [3, 6], [20, 7]]), range(3))
     np.testing.assert_allclose(walk.places[..., 0], [[5, 7, 9], [3, 5, 7], [16, 18, 20]], atol=1e-5)
     np.testing.assert_allclose(walk.places[..., 1], np.repeat([[5], [6], [7]], 3, axis=1), atol=1e-5)
@@ -277,7 +277,7 @@ def test_walks_go_outwards_from_frame_to_frame():
     """Adjacent frames only: every frame is reached over all those between, each of which adds to the error."""
     flow = {(i, j): (2 * (j - i), i - j) for i in range(6) for j in (i - 1, i + 1) if 0 <= j < 6}
     hops = even_hops(32, 24, flow)
-    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    hops.trusted = lambda sources, targets, points: np.ones(points.shape[:2], bool)
     walk = refinement.walk_outwards(hops, 3, np.float32([[12, 10]]), range(1, 6))
     away = np.arange(1, 6) - 3
     np.testing.assert_allclose(walk.places[0], np.stack([12 + 2 * away, 10 - away], -1), atol=1e-5)
@@ -332,7 +332,8 @@ def test_hidden_points_are_carried_within_the_window(monkeypatch):
     """Frames 3 to 5 of six: frame 4 has flow from frame 3 only, which no filter trusts."""
     flow = {(3, 4): (2, 0), (4, 3): (-2, 0), (3, 5): (4, 0), (5, 3): (-4, 0), (0, 1): (0, 5)}
     hops = even_hops(16, 12, flow)
-    hops.trusted = lambda i, j, points: np.full(len(points), (i, j) != (3, 4))
+    hops.trusted = lambda sources, targets, points: np.stack([np.full(len(at), pair != (3, 4)) for pair, at in zip(
+        zip(sources, targets), points)])
     monkeypatch.setattr(refinement.Hops, "of", lambda data: hops)
     tracks, scores = refinement.flow_tracks(None, np.array([3]), np.float32([[5, 5]]), window=range(3, 6))
     np.testing.assert_allclose(tracks[0], [[5, 5], [7, 5], [9, 5]], atol=1e-3)
@@ -363,7 +364,7 @@ def test_seen_where_many_flows_agree_with_a_small_error():
 def test_a_frame_is_reached_from_both_sides():
     """Frame 1 has no flow from the query's frame 0, only from frame 2: the way back finds it."""
     hops = even_hops(16, 12, {(0, 2): (4, 0), (2, 0): (-4, 0), (2, 1): (-1, 0), (1, 2): (1, 0)})
-    hops.trusted = lambda i, j, points: np.ones(len(points), bool)
+    hops.trusted = lambda sources, targets, points: np.ones(points.shape[:2], bool)
     pixels = np.float32([[3, 5], [6, 7]])
     outwards = refinement.walk_outwards(hops, 0, pixels, range(3))
     assert np.isinf(outwards.error[:, 1]).all() and np.isfinite(outwards.error[:, 2]).all()
@@ -377,7 +378,7 @@ def test_a_frame_is_reached_from_both_sides():
 
 def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
     hops = even_hops(16, 12, {(0, 1): (4, 0), (1, 0): (-3, 0), (2, 1): (1, 0), (1, 2): (-1, 0)})
-    hops.trusted = lambda i, j, points: points[:, 1] < 6
+    hops.trusted = lambda sources, targets, points: points[..., 1] < 6
     places = np.float32([[[2, 5], [5, 5]], [[12, 5], [5, 5]], [[2, 7], [5, 5]]])
     error = np.float32([[0, 1], [0, np.inf], [0, refinement.SETTINGS.lost]])
     ends, errors = refinement.arrivals(hops, [0, 2], 1, places, error)
@@ -385,6 +386,24 @@ def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
     floor = refinement.SETTINGS.flow_error**2
     np.testing.assert_allclose(errors[:, 0], np.sqrt([1 + floor, 1 + floor]), rtol=1e-5)
     assert np.isinf(errors[:, 1:]).all()
+
+
+def test_each_source_moves_its_own_points_however_many_are_taken_at_once(monkeypatch):
+    motions = np.array([(4, 0), (0, 2), (-1, 1)])  # of frames 0 to 2, to frame 3
+    flow = {(i, 3): motion for i, motion in enumerate(motions)} | {(3, i): -motion for i, motion in enumerate(motions)}
+    hops = even_hops(16, 12, flow)
+    hops.trusted = lambda sources, targets, points: np.stack([at[:, 0] < 4 + i for i, at in zip(sources, points)])
+    places = np.random.default_rng(0).integers(3, 7, (5, 3, 2)).astype(np.float32)
+    error = np.arange(15, dtype=np.float32).reshape(5, 3) / 10
+    ends, errors = refinement.arrivals(hops, [0, 1, 2], 3, places, error)
+    for source, motion in enumerate(motions):
+        np.testing.assert_allclose(ends[source], places[:, source] + motion)
+        own = np.square(error[:, source]) + (1 + 3 - source) / 2 * refinement.SETTINGS.flow_error**2
+        expected = np.where(places[:, source, 0] < 4 + source, np.sqrt(own), np.inf)
+        np.testing.assert_allclose(errors[source], expected, rtol=1e-5)
+    monkeypatch.setattr(refinement, "POINTS_AT_ONCE", 7)
+    for found, expected in zip(refinement.arrivals(hops, [0, 1, 2], 3, places, error), (ends, errors)):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_smoothing_removes_jitter_and_what_stands_out_and_leaves_steady_motion():
