@@ -20,7 +20,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageOps
 
-from loaders.data_dir import write_image
+from loaders.data_dir import owner_of_image, write_image
 from util import UserError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -257,7 +257,7 @@ def extract_frames(source, folder, options, progress=iter):
             raise UserError(f"{where}: {found} pixels, the frames before it {before}; expected frames of one size")
         frame = shrink(frame, size)
         digest.update(np.ascontiguousarray(frame).data)
-        write_image(Path(folder) / f"{number - 1:05d}.png", frame)
+        write_image(Path(folder) / f"{number - 1:05d}.png", frame, owner_of_image("color", number - 1))
     if number < 2:
         chosen = f" from frame {options.start} on" if options.start else ""
         raise UserError(f"{source.path or source.name}: {number} frame(s){chosen}; expected at least 2")
@@ -326,4 +326,5 @@ def write_masks(folder, destination, options, video):
             found, expected = (f"{width}x{height}" for height, width in (mask.shape, original))
             raise UserError(f"{file}: mask of {found} pixels; expected {expected}, as the frames")
         mask = shrink(mask.astype(np.uint8) * 255, size)
-        write_image(Path(destination) / f"{number:05d}.png", (mask > 127).astype(np.uint8) * 255)
+        mask = (mask > 127).astype(np.uint8) * 255
+        write_image(Path(destination) / f"{number:05d}.png", mask, owner_of_image("masks", number))
