@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from files import UserError, check_image_size, read_json, write_file
-from loaders.manifest import check_manifest
+from loaders.manifest import check_manifest, checksum
 from loaders.sealed import decode, open_array, read_sealed_image
 from loaders.sealed import write_array as write_array  # and these, for whoever has the format
 from loaders.sealed import write_image as write_image
@@ -108,12 +108,12 @@ class DataDir:
     def open(cls, path, unfinished=False):
         """Read the manifest. UserError when there is none, it is of another version, or (by default) not finished."""
         path = Path(path)
-        command = f"python -m preprocess INPUT --data_dir {path}"
-        if not (path / "manifest.json").exists():
+        command, file = f"python -m preprocess INPUT --data_dir {path}", path / "manifest.json"
+        if not file.exists():
             raise UserError(f"{path}: no data directory here (no manifest.json); make it with: {command}")
-        manifest = read_json(path / "manifest.json", f"a data directory's manifest; make it again with: {command}")
+        manifest = read_json(file, f"a data directory's manifest; make it again with: {command} --overwrite")
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise UserError(f"{path}/manifest.json: not the manifest of a data directory (expected format {FORMAT!r})")
+            raise UserError(f"{file}: not the manifest of a data directory (expected format {FORMAT!r})")
         if manifest.get("version") != VERSION:
             raise UserError(
                 f"{path}: data directory of version {manifest.get('version')}, this program reads version {VERSION}; "
@@ -123,8 +123,7 @@ class DataDir:
             shots = ", ".join(f"shot_{k:03d}" for k in range(len(manifest["shots"])))
             raise UserError(f"{path}: a video of several shots, each with a data directory of its own in it: {shots}")
         finished = manifest.get("finished")
-        check_manifest(manifest, flow_step_for, isinstance(finished, list) and "counts" in finished,
-                       path / "manifest.json")
+        check_manifest(manifest, flow_step_for, isinstance(finished, list) and "counts" in finished, file)
         if not unfinished and "counts" not in finished:
             raise UserError(
                 f"{path}: preprocessing is unfinished (stages done: {', '.join(finished) or 'none'}); "
@@ -145,6 +144,7 @@ class DataDir:
 
     def save_manifest(self):
         """Write the manifest atomically, one line for each of its entries."""
+        self.manifest["checksum"] = checksum(self.manifest)
         lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.manifest.items())
         text = "{\n" + ",\n".join(lines) + "\n}\n"
         write_file(self.path / "manifest.json", text.encode("utf-8", "surrogateescape"))  # names need not be text

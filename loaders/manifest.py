@@ -1,6 +1,8 @@
 """The manifest of a data directory, checked: every number that a reader relies on is of its kind and in its range."""
 
+import json
 import math
+import zlib
 
 from files import UserError
 
@@ -38,6 +40,8 @@ def check_manifest(manifest, flow_step_for, finished, where):
 
     flow_step_for: what flow_step has to be of frames of that height and width.
     """
+    if (manifest.get("checksums") or "checksum" in manifest) and manifest.get("checksum") != checksum(manifest):
+        raise UserError(f"{where}: damaged: its checksum is not that of its content; preprocess with --overwrite")
     video = manifest.get("video")
     check_video(video, where)
     kinds = {"settings": dict, "finished": list, "partners": list, "pair_counts": list, "chained": bool}
@@ -58,6 +62,12 @@ def check_manifest(manifest, flow_step_for, finished, where):
         check_rows(manifest["pair_counts"], video["num_frames"], video["height"] * video["width"], "pair_counts", where)
         if list(map(len, manifest["pair_counts"])) != list(map(len, manifest["partners"])):
             raise UserError(f"{where}: pair_counts and partners do not fit each other")
+
+
+def checksum(manifest):
+    """Of all entries but this one, however they are laid out."""
+    content = {key: value for key, value in manifest.items() if key != "checksum"}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def check_rows(rows, number, most, key, where):

@@ -9,6 +9,7 @@ from preprocess.driver import build
 from preprocess.filter import CYCLE_THRESHOLD
 from preprocess.frames import FOLDER_FPS
 from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, KEYFRAME_REACH
+from preprocess.verify import verify
 from util import command
 
 DESCRIPTION = """\
@@ -32,14 +33,20 @@ def make_parser():
     )
     parser.add_argument(
         "input",
+        nargs="?",
         metavar="INPUT",
         help="a video file (mp4, mov, webm, gif ...), or a folder of frames (png, jpg), taken in natural order",
     )
     parser.add_argument(
         "--data_dir",
-        required=True,
         metavar="DIR",
         help="where the result goes: a new folder, or an earlier result of the same video",
+    )
+    parser.add_argument(
+        "--verify",
+        metavar="DIR",
+        help="nothing but this: check the checksum of every file of a data directory, and say which are missing or "
+        "damaged",
     )
     add_frame_options(parser.add_argument_group("frames"))
     add_flow_options(parser.add_argument_group("optical flow"))
@@ -198,7 +205,13 @@ def add_other_options(group):
 
 @command
 def main(arguments=None):
-    args = vars(make_parser().parse_args(arguments))
+    parser = make_parser()
+    args = vars(parser.parse_args(arguments))
+    directory = args.pop("verify")
+    if directory is not None:
+        return verify(directory)
+    if args["input"] is None or args["data_dir"] is None:
+        parser.error("expected INPUT and --data_dir DIR, or --verify DIR")
     args["source"], args["chain"] = args.pop("input"), not args.pop("no_chain")
     args["fusion"] = not args.pop("no_fusion")
     try:
@@ -206,6 +219,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    return None
 
 
 if __name__ == "__main__":

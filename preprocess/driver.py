@@ -39,6 +39,7 @@ from preprocess.stages import (
     filter_flow,
     open_work,
 )
+from preprocess.verify import remove_damaged
 from preprocess.workers import Workers, available_memory, one_thread, usable_cores
 from util import BoundedCache, UserError, pick_device
 
@@ -46,6 +47,7 @@ SUSPICIOUS_VALID = 0.1
 LARGE = 10**9  # bytes of disk that are told before
 WORKER_MEMORY = 1.5e9  # bytes that one may take, at 854 x 480
 WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
+CHECKED = ("adjacent", "flow", "valid_direct", "flow_chained", "valid", "counts")  # folders of what may be kept
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 
 
@@ -108,6 +110,7 @@ def do_stages(data, estimator, plan, passes, device, bar):
     discard_stale(data, settings_of_stages(estimator, plan), bar)
     data.manifest.update(partners=plan.partners, chained=plan.chain)
     data.save_manifest()
+    remove_damaged(data, CHECKED, bar)
     todo = unfinished_frames(data, plan)
     check_free_disk(data, todo, plan.keep_direct, passes, bar)
     if passes > 1 and todo["flow"]:

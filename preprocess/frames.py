@@ -290,11 +290,14 @@ def checked_size(source, frame, max_side):
 def staged_folder(folder):
     """Yield a temporary folder beside `folder` that takes its place on success and is deleted on failure."""
     folder = Path(folder)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    staged = folder.with_name(f".{folder.name}.tmp")
     staged.mkdir(parents=True)
     try:
         yield staged
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
         os.replace(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

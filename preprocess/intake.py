@@ -10,6 +10,7 @@ from loaders.data_dir import DataDir
 from preprocess.frames import extract_frames, files_fingerprint, list_images, staged_folder, write_masks
 from preprocess.report import changes
 from preprocess.stages import FOLDERS
+from preprocess.verify import damaged_images
 
 
 @contextlib.contextmanager
@@ -44,12 +45,25 @@ def prepare_frames(path, source, options, masks, overwrite, bar):
         data = None
     wanted = asdict(options)
     earlier = data.manifest["settings"].get("frames") if data else None
-    if earlier == wanted:
+    if earlier == wanted and sound_frames(data, source, options, bar):
         refresh_masks(data, masks, options, bar)
         return data
-    if earlier is not None:
+    if earlier not in (None, wanted):
         bar.write(f"frames: done again ({changes(earlier, wanted)}), and all stages after")
     return new_frames(path, source, options, masks, content=content, bar=bar)
+
+
+def sound_frames(data, source, options, bar):
+    """Whether the frames are what they were, those that are missing or damaged made again from the video."""
+    found = damaged_images(data)
+    for folder, _, error in found:
+        bar.write(f"{error}: now")
+        if folder == "masks":
+            data.manifest["settings"]["masks"] = "damaged"  # refresh_masks writes them again
+    if not any(folder == "color" for folder, *_ in found):
+        return True
+    with staged_folder(data.path / "color") as staged:
+        return extract_frames(source, staged, options, bar.frames)["fingerprint"] == data.fingerprint
 
 
 def open_existing(path, overwrite):
