@@ -29,6 +29,10 @@ except ImportError:  # Windows
 
 IMAGE_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "GIF", "PPM")  # others may run programs, as EPS does
 MOST_PIXELS = 2**26  # of an image
+FFMPEG_INPUT = (  # before -i: a video is one file of the usual kinds, and no list of others, address or pattern
+    "-protocol_whitelist", "file",
+    "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,"
+    "hevc,m4v,nut,dv,mxf,yuv4mpegpipe,ivf,obu,av1")
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 NPZ_RATIO, NPZ_MOST = 100, 2**27  # an .npz file unpacks to no more than so many times its size, or so many bytes
 DAMAGE = (EOFError, SyntaxError, tokenize.TokenError, TypeError, OverflowError, MemoryError, AttributeError, KeyError,
@@ -231,6 +235,17 @@ def check_arrays(path, arrays, shapes, kinds="biuf", **sizes):
     return sizes
 
 
+def size_in(path, arrays, name="video_size"):
+    """(H, W) that an array of two numbers says, or None where there is no such array. UserError: it says no size."""
+    if name not in arrays:
+        return None
+    check_arrays(path, arrays, {name: "2"})
+    size = tuple(arrays[name].tolist())
+    if not all(0 < side <= 2**16 and side == int(side) for side in size):  # so put, it refuses NaN too
+        raise UserError(f"{path}: {name} is {size}; expected height and width in pixels")
+    return int(size[0]), int(size[1])
+
+
 def read_bytes(path, most, expected):
     """A file's content. UserError where it is larger than `most` bytes, or none that is `expected`."""
     if regular_file(path, expected) > most:
@@ -248,12 +263,15 @@ def read_json(path, expected, most=2**28):
         raise UserError(f"{path}: not valid JSON ({error}); expected {expected}") from None
 
 
-def check_image_size(path, expected="an image"):
-    """(H, W) of an image file by its header. UserError when it is none, or of more than MOST_PIXELS pixels."""
-    if not regular_file(path, expected):
+def check_image_size(path, expected="an image", content=None):
+    """(H, W) of an image file by its header. UserError when it is none, or of more than MOST_PIXELS pixels.
+
+    content: of the file, where it is in memory; `path` then only names it.
+    """
+    if not (regular_file(path, expected) if content is None else len(content)):
         raise UserError(f"{path}: empty; expected {expected}")
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), open(path, "rb") if content is None else io.BytesIO(content) as file:
             warnings.simplefilter("ignore")  # of sizes: they are refused here
             width, height = Image.open(file, formats=IMAGE_FORMATS).size
     except Image.DecompressionBombError:

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 import checkpoints
-from configs.options import OPTIONS, add_options, resolve, save_config
+from configs.options import OPTIONS, add_options, check_moves, resolve, save_config
 from evaluation import held_out
 from files import locked_folder
 from loaders.correspondences import CorrespondencePool
@@ -236,6 +236,7 @@ def main(argv=None):
         torch.set_num_threads(config.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
     check_folders(arguments)
+    check_moves(config, "configuration")
     with contextlib.ExitStack() as held:
         with ranks.joined(config.device):
             if ranks.is_first():

@@ -4,11 +4,13 @@ Conventions: pixels are (x, y), integer at pixel centres; normalised xy = pixel 
 -1 and 1 are the centres of the first and last pixel (grid_sample's align_corners=True).
 """
 
+import argparse
 import contextlib
 import functools
 import hashlib
 import inspect
 import os
+import re
 import signal
 import sys
 from collections import OrderedDict
@@ -126,6 +128,13 @@ def pick_device(name):
         line = str(error).splitlines()[0][:80]
         raise UserError(f"--device {name}: not to be had ({line}); expected auto, cpu, cuda or cuda:N") from None
     return device
+
+
+def whole(text):
+    """A whole number, for argparse: in ASCII digits, where int takes those of any script, and underscores."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:40]!r}")
+    return int(text)
 
 
 def seed_everything(seed):

@@ -10,7 +10,7 @@ from preprocess.filter import CYCLE_THRESHOLD
 from preprocess.frames import FOLDER_FPS
 from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, KEYFRAME_REACH
 from preprocess.verify import verify
-from util import command
+from util import command, whole
 
 DESCRIPTION = """\
 Compute optical flow between many pairs of frames of a video, keep what is consistent, and chain it across time.
@@ -58,7 +58,7 @@ def make_parser():
 def add_frame_options(group):
     group.add_argument(
         "--max_side",
-        type=int,
+        type=whole,
         metavar="N",
         help="scale frames down to at most N pixels on the longer side (default: as they are); time and disk space "
         "grow with its square",
@@ -71,9 +71,9 @@ def add_frame_options(group):
         f"folder it only says how fast it plays (default: {FOLDER_FPS:g})",
     )
     group.add_argument(
-        "--start", type=int, metavar="I", help="first frame, counted from 0 after resampling (default: 0)"
+        "--start", type=whole, metavar="I", help="first frame, counted from 0 after resampling (default: 0)"
     )
-    group.add_argument("--end", type=int, metavar="I", help="the frame after the last one (default: up to the end)")
+    group.add_argument("--end", type=whole, metavar="I", help="the frame after the last one (default: up to the end)")
     group.add_argument(
         "--cuts",
         default="refuse",
@@ -111,7 +111,7 @@ def add_flow_options(group):
     )
     group.add_argument(
         "--passes",
-        type=int,
+        type=whole,
         default=1,
         metavar="N",
         help="2: estimate the flow again, starting from what the first pass has filtered and chained, in nearly twice "
@@ -126,14 +126,14 @@ def add_flow_options(group):
     group.add_argument(
         "--iters",
         dest="iterations",
-        type=int,
+        type=whole,
         default=20,
         metavar="N",
         help="RAFT's iterations a pair (default: %(default)s)",
     )
     group.add_argument(
         "--max_interval",
-        type=int,
+        type=whole,
         metavar="N",
         help="estimate flow between frames up to N apart, and between keyframes (one frame in N/2) up to "
         f"{KEYFRAME_REACH}N apart (default: all pairs of up to {ALL_PAIRS_UP_TO} frames, {DEFAULT_MAX_INTERVAL} for "
@@ -153,7 +153,7 @@ def add_filter_options(group):
     )
     group.add_argument(
         "--max_direct",
-        type=int,
+        type=whole,
         metavar="N",
         help="trust estimated flow between frames up to N apart; pairs further apart hold what chaining brings there "
         "(default: no limit)",
@@ -195,7 +195,7 @@ def add_other_options(group):
     )
     group.add_argument(
         "--workers",
-        type=int,
+        type=whole,
         metavar="N",
         help="processes that share the source frames, each with one thread and up to about 1.5 GB of memory; the "
         "result does not depend on it (default: one for each core, as memory allows; one for a small video)",

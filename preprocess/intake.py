@@ -90,7 +90,7 @@ def new_frames(path, source, options, masks, content, bar):
         for folder in ("masks", *itertools.chain(*FOLDERS.values())):
             data.remove(folder)
     data.manifest["settings"] = {"frames": asdict(options), "masks": masks_fingerprint(masks)}
-    data.manifest["finished"] = ["frames"]
+    data.manifest.update(finished=["frames"], checksums=True)
     data.save_manifest()
     return data
 

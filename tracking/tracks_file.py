@@ -13,11 +13,12 @@ tracks.npz holds, for Q queries in a video of N frames:
 """
 
 import csv
+import io
 from dataclasses import dataclass
 
 import numpy as np
 
-from util import UserError, atomic_path, load_npz
+from files import UserError, check_arrays, load_npz, size_in, write_file, write_npz
 
 CONVENTION = (
     "Positions are in pixels of the ORIGINAL video (video_size = height, width) with pixel centres at +0.5, the raster "
@@ -27,7 +28,7 @@ COTRACKER_CONVENTION = (
     "CoTracker's layout: tracks (1, N, Q, 2) x, y in pixels of the ORIGINAL video with INTEGER pixel centres (the "
     "centre of the top left pixel is (0, 0)); visibility (1, N, Q) bool; queries (Q, 3) t, x, y."
 )
-SHAPES = {"query_points": "Q3", "tracks": "QN2", "occluded": "QN", "occlusion_score": "QN", "depth": "QN"}
+SHAPES = {"tracks": "QN2", "query_points": "Q3", "occluded": "QN", "occlusion_score": "QN", "depth": "QN"}
 
 
 @dataclass
@@ -57,8 +58,7 @@ def write_tracks(path, tracks):
         "fps": np.float32(tracks.fps),
         "convention": np.array(CONVENTION),
     }
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+    write_npz(path, **arrays)
 
 
 def read_tracks(path):
@@ -67,49 +67,40 @@ def read_tracks(path):
     missing = [name for name in Tracks.__dataclass_fields__ if name not in arrays]
     if missing:
         raise UserError(f"{path}: not a tracks file of track.py: it has no {', '.join(missing)}")
-    check_shapes(path, arrays)
+    check_arrays(path, arrays, SHAPES | {"fps": ""})
     return Tracks(
-        *(arrays[name] for name in SHAPES),
-        frame_size=tuple(int(side) for side in arrays["frame_size"]),
-        video_size=tuple(int(side) for side in arrays["video_size"]),
+        **{name: arrays[name] for name in SHAPES},
+        frame_size=size_in(path, arrays, "frame_size"),
+        video_size=size_in(path, arrays),
         fps=float(arrays["fps"]),
     )
-
-
-def check_shapes(path, arrays):
-    """UserError unless the arrays agree on Q and N."""
-    letters = dict(zip("QN", arrays["tracks"].shape)) | {"2": 2, "3": 3}
-    for name, shape in SHAPES.items():
-        expected = tuple(letters.get(letter) for letter in shape)
-        if arrays[name].shape != expected:
-            raise UserError(f"{path}: {name} has shape {arrays[name].shape}, expected {expected}")
 
 
 def write_cotracker(path, tracks):
     """Write `tracks` as CoTracker's arrays: tracks (1, N, Q, 2), visibility (1, N, Q), integer pixel centres."""
     queries = tracks.query_points.astype(np.float32)
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            tracks=tracks.tracks.transpose(1, 0, 2)[None].astype(np.float32) - 0.5,
-            visibility=~tracks.occluded.T[None].astype(bool),
-            queries=np.concatenate([queries[:, :1], queries[:, [2, 1]] - 0.5], axis=1),
-            video_size=np.array(tracks.video_size, np.int32),
-            fps=np.float32(tracks.fps),
-            convention=np.array(COTRACKER_CONVENTION),
-        )
+    write_npz(
+        path,
+        tracks=tracks.tracks.transpose(1, 0, 2)[None].astype(np.float32) - 0.5,
+        visibility=~tracks.occluded.T[None].astype(bool),
+        queries=np.concatenate([queries[:, :1], queries[:, [2, 1]] - 0.5], axis=1),
+        video_size=np.array(tracks.video_size, np.int32),
+        fps=np.float32(tracks.fps),
+        convention=np.array(COTRACKER_CONVENTION),
+    )
 
 
 def write_csv(path, tracks):
     """Write `tracks` as a table, a row per query and frame, for spreadsheets and scripts in any language."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["query", "frame", "x", "y", "visible", "occlusion_score", "depth"])
-        for query in range(len(tracks.tracks)):
-            for frame, (x, y) in enumerate(tracks.tracks[query]):
-                score, depth = tracks.occlusion_score[query, frame], tracks.depth[query, frame]
-                visible = int(not tracks.occluded[query, frame])
-                writer.writerow([query, frame, f"{x:.3f}", f"{y:.3f}", visible, f"{score:.4f}", f"{depth:.5f}"])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["query", "frame", "x", "y", "visible", "occlusion_score", "depth"])
+    for query in range(len(tracks.tracks)):
+        for frame, (x, y) in enumerate(tracks.tracks[query]):
+            score, depth = tracks.occlusion_score[query, frame], tracks.depth[query, frame]
+            visible = int(not tracks.occluded[query, frame])
+            writer.writerow([query, frame, f"{x:.3f}", f"{y:.3f}", visible, f"{score:.4f}", f"{depth:.5f}"])
+    write_file(path, text.getvalue().encode())
 
 
 WRITERS = {"npz": write_tracks, "cotracker": write_cotracker, "csv": write_csv}

@@ -121,7 +121,7 @@ def test_off_changes_no_bit(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(("damage", "says"), [
-    (lambda folder: shutil.rmtree(folder / "plates"), "no such file or folder"),
+    (lambda folder: shutil.rmtree(folder / "plates"), "no such file; expected a video"),
     (lambda folder: write_image(folder / "plates/00003.png", np.zeros((*SIZE, 3), np.uint8)), "changed since"),
     (lambda folder: (folder / "plates/00007.png").unlink(), "changed since"),
     (lambda folder: (folder / "plates/00003.png").write_bytes(b""), "changed since"),
