@@ -75,6 +75,8 @@ def prepare(arguments, config, data, device):
     saved = checkpoints.saved_steps(arguments.out_dir)
     if saved and not arguments.resume:
         raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; add --resume or choose another folder")
+    if arguments.resume and not saved and ranks.is_first():
+        print(f"--resume: there is no checkpoint in {arguments.out_dir}: training from the start")
     state = checkpoints.read_newest(arguments.out_dir, device, arguments.skip_damaged) if saved else None
     if state is not None:
         check_same_run(state, config, data)

@@ -109,6 +109,8 @@ def read_examples(path, videos=None):
             named = ((f"{prefix}{k:0{digits}d}", example) for k, example in enumerate(content))
         else:
             raise UserError(f"{shard}: expected a dict or a list of videos, got {type(content).__name__}")
+        if not content:
+            raise UserError(f"{shard}: holds no videos")
         for name, example in named:
             yield make_example(shard, name, example)
 
@@ -137,7 +139,7 @@ def make_example(path, name, example):
 def safe_name(name):
     """A video's name as the name of a folder; different names stay different."""
     plain = re.sub(r"[/\\\0-\x1f]", "_", name).strip(". ")[:100]
-    return plain if plain == name else f"{plain or 'video'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return plain if plain and plain == name else f"{plain or 'video'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def decode_video(path, name, video):
