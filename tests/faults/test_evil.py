@@ -1,12 +1,12 @@
 """Evil files are refused in one line: nothing runs, nothing is sent, and little memory is taken."""
 
 import socket
-from pathlib import Path
 
 import pytest
 
 from tests.faults import workshop
 from tests.faults.evil import EVIL
+from tests.helpers.commands import peak_memory
 
 MEMORY = 250e6  # bytes more than before
 
@@ -26,29 +26,16 @@ def listener():
         yield server
 
 
-def memory(which):
-    """VmRSS or VmHWM of this process, in bytes; 0 where the system does not tell."""
-    lines = Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(which)), 0)
-
-
-def forget_peak():
-    """Let VmHWM begin anew."""
-    if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 @pytest.mark.parametrize("name", EVIL)
 def test_evil_files_are_refused(made, tmp_path, listener, name):
     folder = workshop.copy_of(made, tmp_path / "here")
     (folder / "port").write_text(str(listener.getsockname()[1]))
     command = EVIL[name](folder)
-    forget_peak()
-    before = memory("VmRSS")
-    code, said = workshop.run(*command, folder=folder)
+    with peak_memory() as peak:
+        code, said = workshop.run(*command, folder=folder)
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(lines) == 1, (code, said)
-    assert memory("VmHWM") - before < MEMORY
+    assert peak[1] < MEMORY
     assert not (folder / "ran").exists()
     with pytest.raises(BlockingIOError):
         listener.accept()
