@@ -12,6 +12,7 @@ import torch
 
 import checkpoints
 import preprocess
+import train
 from benchmarks.scenes import SceneFlow, make_scene
 from networks import query
 from tests.helpers.paths import ROOT
@@ -134,6 +135,26 @@ def test_sigterm_saves_and_exits_cleanly(data_dir, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "SIGTERM" in output
     assert checkpoints.read(checkpoints.newest(tmp_path / "run"))["step"] > 0
+
+
+def test_a_signal_in_the_midst_of_something_long_saves_in_time(data_dir, tmp_path, monkeypatch):
+    maps = "--error_map", "render", "--error_map_every", 0.5
+    options = [*RENDERING["volume"], *maps, "--log_every", 2, "--num_iters", 8]
+    whole = run(data_dir, tmp_path / "whole", *options)
+
+    def without_end(*_):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(100)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "render_error_maps", without_end)
+        patch.setattr(train, "GRACE", 0.2)
+        began = time.monotonic()
+        assert run(data_dir, tmp_path / "run", *options)["step"] == 2  # maps were due after step 4, before its log
+        assert time.monotonic() - began < 20
+    resumed = run(data_dir, tmp_path / "run", *options, "--resume")
+    for key in ("model", "optimizer", "sampler", "rng", "step"):
+        assert_equal(resumed[key], whole[key])
 
 
 def test_time_limit_ends_the_schedule(data_dir, tmp_path):

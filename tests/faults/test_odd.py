@@ -15,6 +15,7 @@ from files import UserError, atomic_path, locked_folder
 from outputs.video import video_writer
 from tests.faults import workshop
 from tests.helpers.commands import call, refused
+from tests.helpers.moving_clip import MovingFlow, make
 from tests.helpers.paths import ROOT
 from tests.helpers.training_run import run
 
@@ -30,6 +31,23 @@ def test_thin_and_small_videos_go_through_every_command(tmp_path, height, width)
             assert code == 0, said
     names = ["color", "depth", "flow", "tracks", "trails"]
     assert sorted(file.stem for file in (tmp_path / "videos").glob("*.mp4")) == names
+
+
+@pytest.mark.parametrize("options, says", [
+    (["--cycle_th", "1e-300"], "--cycle_th 1e-300: expected pixels from 0.01"), (["--device", "mps"], "--device mps"),
+    (["--device", "meta"], "--device meta: expected auto, cpu, cuda"), (["--device", "cuda:x"], "--device cuda:x"),
+    (["--max_side", "\u0663\u0662"], "expected a whole number"), (["--end", "1_0"], "expected a whole number"),
+])
+def test_options_that_cannot_be_meant_are_refused(tmp_path, options, says):
+    (tmp_path / "in").mkdir()
+    code, said = workshop.run("preprocess", "{}/in", "--data_dir", "{}/new", *options, folder=tmp_path)
+    assert code == 2 and says in said.splitlines()[-1] and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_flow_that_is_consistent_no_more_than_by_chance_is_warned_of(tmp_path, capsys, wrong):
+    make(tmp_path / "data", MovingFlow(lambda i, j: wrong and abs(i - j) == 1), quiet=False)
+    assert ("warning: little of the flow is consistent" in capsys.readouterr().out) == wrong
 
 
 def test_a_scale_that_no_picture_has_is_refused_before_it_is_drawn(data_dir, tmp_path, capsys):
