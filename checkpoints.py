@@ -75,6 +75,13 @@ def save_state(run_dir, state, keep, is_best=False):
         path.unlink(missing_ok=True)
 
 
+def delete_after(run_dir, step):
+    """Delete the numbered checkpoints of later steps."""
+    for path in saved_steps(run_dir):
+        if path > checkpoint_path(run_dir, step):
+            path.unlink()
+
+
 def newest(run_dir):
     """Path of the newest checkpoint. UserError when the run has none."""
     paths = saved_steps(run_dir)

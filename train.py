@@ -114,6 +114,8 @@ def record(run, curves, out_dir, extra):
     problem = check_finite(rows, curves.names, run.step - len(rows))
     if problem:
         tries, sound = run.fall_back(), f"the state after step {run.step}"
+        if ranks.is_first():
+            checkpoints.delete_after(out_dir, run.step)  # they were saved between two looks at the losses
         save(run, curves, out_dir)
         if tries > MOST_HALVINGS:
             raise UserError(f"{problem}, for all that the learning rates were halved {MOST_HALVINGS} times; {sound} is "

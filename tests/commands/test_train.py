@@ -118,7 +118,7 @@ def test_non_finite_losses_halve_the_rates_from_the_last_sound_state_on(data_dir
 def test_non_finite_loss_at_last_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
     poison_calls(monkeypatch, range(6, 1000))
     with pytest.raises(UserError, match=r"step 4: non-finite .*loss/smoothness.* halved 3 times"):
-        run(data_dir, tmp_path / "run", *RENDERING["volume"], "--num_iters", 20, "--log_every", 4)
+        run(data_dir, tmp_path / "run", *RENDERING["volume"], "--num_iters", 20, "--log_every", 4, "--save_every", 1)
     saved = checkpoints.read(checkpoints.newest(tmp_path / "run"))
     assert saved["step"] == 4
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
