@@ -6,8 +6,8 @@ VIDEO ?=
 # On a machine that also does other work, threads that wait actively for one another slow small steps down by far.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint mutants gpu-check clean
-EXTRAS := $(addprefix requirements-,scenes3d.txt dino.txt dlc.txt exr.txt rerun.txt viewer.txt browser.txt)
+.PHONY: demo test lint mutants gpu-check faults clean
+EXTRAS := $(addprefix requirements-,scenes3d.txt dino.txt dlc.txt exr.txt rerun.txt viewer.txt browser.txt faults.txt)
 BLENDER := $(VENV)/blender
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
@@ -46,6 +46,11 @@ mutants: $(VENV)/installed
 # Every part on a GPU against the same on the CPU, then what each stage costs on a clip: SOURCE=my.mp4 WEIGHTS=raft-small.pth
 gpu-check: $(VENV)/installed
 	$(BIN)/python -m benchmarks.gpu $(if $(SOURCE),--source "$(SOURCE)") $(if $(WEIGHTS),--raft_weights "$(WEIGHTS)",--flow dis)
+
+# Kills, full disks, two at once, every file damaged in every way, evil files: the table of docs/reliability.md. Minutes;
+# as root on Linux it mounts small disks of its own.
+faults: $(VENV)/installed-extras
+	$(BIN)/python -m tests.faults.campaign
 
 clean:
 	rm -rf mutants demo .pytest_cache .ruff_cache

@@ -4,18 +4,23 @@ A run is a folder: config.json, checkpoints/step_000000100.pt ..., checkpoints/b
 holds everything: weights, optimiser, sampler, random states, configuration, and what is known of the video.
 """
 
+import io
+import re
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from configs.options import BY_NAME, MODEL_OPTIONS, OPTIONS
+from files import UserError, regular_file, write_file
+from loaders.manifest import check_value, check_video
 from networks.build import build_model
 from networks.model import VideoModel
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
-from util import UserError, atomic_path
 
 FORMAT, VERSION = "omnimotion-run", 1
+ENTRIES = {"config": dict, "video": dict, "data_dir": str, "step": int, "model": dict}  # that every checkpoint has
 VIDEO_KEYS = ("name", "num_frames", "height", "width", "original_height", "original_width", "fps", "fingerprint")
 
 
@@ -50,14 +55,15 @@ def checkpoint_path(run_dir, step):
 
 
 def save(path, state):
-    """Write a checkpoint atomically."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, "version": VERSION} | state, temporary)
+    """Write a checkpoint atomically. (torch's own writer loses the reason, such as a full disk, of a failed write.)"""
+    content = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION} | state, content)
+    write_file(path, content.getbuffer())
 
 
 def saved_steps(run_dir):
     """Paths of the run's numbered checkpoints, oldest first."""
-    return sorted(Path(run_dir).glob("checkpoints/step_*.pt"))
+    return sorted(path for path in Path(run_dir).glob("checkpoints/step_*.pt") if re.fullmatch(r"step_\d+", path.stem))
 
 
 def save_state(run_dir, state, keep, is_best=False):
@@ -69,6 +75,13 @@ def save_state(run_dir, state, keep, is_best=False):
         path.unlink(missing_ok=True)
 
 
+def delete_after(run_dir, step):
+    """Delete the numbered checkpoints of later steps."""
+    for path in saved_steps(run_dir):
+        if path > checkpoint_path(run_dir, step):
+            path.unlink()
+
+
 def newest(run_dir):
     """Path of the newest checkpoint. UserError when the run has none."""
     paths = saved_steps(run_dir)
@@ -78,21 +91,102 @@ def newest(run_dir):
     return paths[-1]
 
 
+def read_newest(run_dir, device="cpu", skip_damaged=False):
+    """Content of the run's newest checkpoint. UserError: there is none, or it is damaged; named is the newest sound.
+
+    skip_damaged: take that one, and give those that are newer, and damaged, another ending.
+    """
+    newest(run_dir)
+    damaged = {}
+    for path in reversed(saved_steps(run_dir)):
+        try:
+            state = read(path, device)
+        except UserError as error:
+            damaged[path] = error
+            continue
+        if damaged and not skip_damaged:
+            raise UserError(f"{next(iter(damaged.values()))}; the newest sound one is {path}: train.py --resume "
+                            f"--skip_damaged goes on from it, --checkpoint {path} opens it")
+        for other, error in damaged.items():
+            other.rename(other.with_suffix(".damaged"))
+            print(f"{error}; going on from {path}")
+        return state
+    raise UserError(f"{next(iter(damaged.values()))}; no other checkpoint of {run_dir} is sound: train anew")
+
+
 def read(path, device="cpu"):
-    """Load a checkpoint file, ours or the reference implementation's. UserError when it is neither."""
+    """Load a checkpoint file, ours or the reference implementation's. UserError when it is neither, or damaged."""
+    check_records(path)
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises many kinds for damaged or foreign files
-        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
+        reason = (str(error).splitlines() or ["empty or truncated"])[0][:120]
+        raise UserError(f"{path}: not a readable checkpoint ({reason})") from None
     if is_reference_checkpoint(checkpoint):
         return checkpoint
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this program nor of the reference implementation")
-    if checkpoint["version"] != VERSION:
-        raise UserError(f"{path}: checkpoint version {checkpoint['version']}, this program reads version {VERSION}")
+    if checkpoint.get("version") != VERSION:
+        found = str(checkpoint.get("version"))[:40]
+        raise UserError(f"{path}: checkpoint version {found}, this program reads version {VERSION}")
+    check_entries(path, checkpoint)
     return checkpoint
+
+
+def check_records(path):
+    """UserError unless the file is there, and each of its records has the checksum that torch.save gave it.
+
+    A record takes its own size in memory and no more. Files of before torch 1.6 have no records: they pass.
+    """
+    size = regular_file(path, "a checkpoint")
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = any(entry.compress_type or entry.file_size > size for entry in archive.infolist())
+            damaged = archive.namelist()[0] if packed else archive.testzip()
+    except (OSError, ValueError, IndexError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        damaged = error
+    if damaged is not None:
+        raise UserError(f"{path}: damaged checkpoint ({str(damaged)[:80]}: not what its checksum says)")
+
+
+def check_entries(path, state):
+    """UserError unless a checkpoint of ours has what every one has, and finite weights."""
+    for key, kind in ENTRIES.items():
+        check_value(state, key, (kind,), path)
+    check_video(state["video"], path)
+    for key in MODEL_OPTIONS:
+        BY_NAME[key].convert(state["config"].get(key, BY_NAME[key].default), path)
+    for name in ("model", "ema"):
+        weights = state.get(name) or {}
+        if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            raise UserError(f"{path}: {name} holds no weights")
+        check_finite_weights(weights, path)
+
+
+def check_finite_weights(weights, path):
+    """UserError for weights (a dict of tensors) that are not all finite."""
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise UserError(f"{path}: the weights {name} are not finite; take an earlier checkpoint")
+
+
+def fitted_model(config, video, weights, path):
+    """The model of a configuration with these weights. UserError when they are of another; `path` held them.
+
+    What the model takes in memory is first compared with the weights: so no file asks for more than it holds.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in model_from(config, video).state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            raise UserError(f"{path}: {name} is {found.get(name, 'missing')}; expected {expected.get(name, 'none')} "
+                            "by its configuration and its video's size")
+    model = model_from(config, video)
+    model.load_state_dict(weights)
+    return model
 
 
 def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
@@ -102,11 +196,10 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
     UserError when there is no checkpoint, it is not readable, or a reference checkpoint comes without data_dir.
     """
     path = Path(checkpoint) if checkpoint else newest(run_dir)
-    state = read(path, device)
+    state = read(path, device) if checkpoint else read_newest(run_dir, device)
     if is_reference_checkpoint(state):
         return _load_reference(state, path, data_dir, device)
-    model = model_from(state["config"], state["video"]).to(device).eval()
-    model.load_state_dict(state["ema"] or state["model"])
+    model = fitted_model(state["config"], state["video"], state.get("ema") or state["model"], path).to(device).eval()
     return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"])
 
 
@@ -118,8 +211,12 @@ def _load_reference(state, path, data_dir, device):
     data = DataDir.open(data_dir)
     if state.get("num_imgs", data.num_frames) != data.num_frames:
         raise UserError(f"{path}: made for {state['num_imgs']} frames, {data_dir} has {data.num_frames}")
-    config = {option.name: option.default for option in OPTIONS} | reference_architecture(state)
+    try:
+        config = {option.name: option.default for option in OPTIONS} | reference_architecture(state)
+        weights = convert_reference(state)
+        step = int(state.get("step", 0))
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: not a whole checkpoint of the reference implementation ({error!r:.100})") from None
+    check_finite_weights(weights, path)
     video = describe_video(data)
-    model = model_from(config, video).to(device).eval()
-    model.load_state_dict(convert_reference(state))
-    return Run(model, config, video, str(data_dir), int(state.get("step", 0)))
+    return Run(fitted_model(config, video, weights, path).to(device).eval(), config, video, str(data_dir), step)

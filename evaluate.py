@@ -13,7 +13,7 @@ from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
 from evaluation.predictions import ROWS, RunTracks, TracksFile, open_baseline, with_size
 from evaluation.scoring import errors_by_distance, score
 from tracking.sources import HIDDEN_ABOVE, check_threshold
-from util import UserError, command
+from util import UserError, command, whole
 
 OCCLUSION_THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2).tolist()
 
@@ -56,7 +56,7 @@ def parse_arguments(arguments):
     add("--query_mode", choices=QUERY_MODES, default="strided",
         help="strided: every frame but the query's counts; first: those after it (default: strided)")
     add("--masks", metavar="DIR", help="folder of the object's mask images, for BADJA")
-    add("--mask_stride", type=int, metavar="PX", help="spacing of the points that carry a mask (default: about 5000)")
+    add("--mask_stride", type=whole, metavar="PX", help="spacing of the points that carry a mask (default: about 5000)")
     add("--cycle_th", type=float, default=CYCLE_THRESHOLD, metavar="PX",
         help="forward-backward error above which a baseline's point is hidden (default: %(default)s)")
     add("--refine", default="auto", choices=["auto", "on", "off"],
@@ -250,7 +250,7 @@ def prepare(arguments):
     parser.add_argument("source", help="tapvid_davis.pkl, tapvid_rgb_stacking.pkl, a folder of Kinetics shards, or the "
                         "Kinetics csv (with --videos)")
     parser.add_argument("--out", required=True, help="folder to write to")
-    parser.add_argument("--resolution", type=int, default=256, help="side in pixels, 0: as it is (default: 256)")
+    parser.add_argument("--resolution", type=whole, default=256, help="side in pixels, 0: as it is (default: 256)")
     parser.add_argument("--videos", metavar="DIR", help="the mp4 files that a csv is about")
     options = parser.parse_args(arguments)
     if options.resolution < 0:

@@ -20,7 +20,7 @@ from preprocess.original import OriginalFrames
 from tracking.polish import Plates, polish
 from tracking.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
 from tracking.sources import chunk_option, dense_flow, needs_run, progress_bar, resize_map, track_queries
-from util import UserError, needs_extra
+from util import UserError, needs_extra, whole
 
 POLISHED_UP_TO = 2000  # points, by default: more are asked for densely, where the time would count
 FLOW_FORMATS = {  # suffix, writer(path, flow, visible)
@@ -53,11 +53,11 @@ def parse_arguments(argv=None):
     add_run_options(parser)
     wanted = parser.add_argument_group("what to write (at least one)", QUERIES_HELP.replace("what to track", "QUERIES"))
     wanted.add_argument("--queries", metavar="QUERIES", help="track these points through all frames")
-    wanted.add_argument("--flow", nargs=2, type=int, metavar=("I", "J"),
+    wanted.add_argument("--flow", nargs=2, type=whole, metavar=("I", "J"),
                         help="dense flow from frame I to frame J (.flo, original size) and where it is visible (.png)")
     wanted.add_argument("--depth", action="store_true",
                         help="pseudo-depth of every frame: 16-bit PNGs at the original size and depth.npz")
-    wanted.add_argument("--canonical", nargs="*", type=int, metavar="FRAME",
+    wanted.add_argument("--canonical", nargs="*", type=whole, metavar="FRAME",
                         help="the canonical volume as a coloured point cloud (.ply), as seen from these frames "
                              "(default: 5, evenly spaced)")
     wanted.add_argument("--mask", metavar="FILE",

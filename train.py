@@ -5,14 +5,17 @@ configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume.
 """
 
 import argparse
+import contextlib
 import math
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 import checkpoints
-from configs.options import OPTIONS, add_options, resolve, save_config
+from configs.options import OPTIONS, add_options, check_moves, resolve, save_config
 from evaluation import held_out
+from files import locked_folder
 from loaders.correspondences import CorrespondencePool
 from loaders.data_dir import DataDir
 from networks import query
@@ -20,11 +23,12 @@ from networks.reference import convert_reference, is_reference_checkpoint, refer
 from training import ranks
 from training.graphs import differentiation
 from training.schedules import interval, learning_rate_factor, periods
-from training.state import Average, Clock, Curves, Parts, check_finite, make_optimizer
+from training.state import MOST_HALVINGS, Average, Clock, Curves, Parts, Standing, check_finite, make_optimizer
 from training.surface import SurfaceObjective
 from training.volume import VolumeObjective
-from util import StopSignal, UserError, atomic_path, command, pick_device, seed_everything
+from util import Overdue, StopSignal, UserError, atomic_path, command, pick_device, seed_everything
 
+GRACE = 5  # seconds after a signal in which a step may still end, and be saved
 OBJECTIVES = {"volume": VolumeObjective, "surface": SurfaceObjective}
 
 
@@ -41,13 +45,16 @@ def render_error_maps(model, data):
 
 def initial_weights(model, path, device):
     """--init_from: the weights of another run's checkpoint, or of the reference implementation's."""
-    state = checkpoints.read(path, device)
+    state, hint = checkpoints.read(path, device), ""
     is_reference = is_reference_checkpoint(state)
     try:
-        model.load_state_dict(convert_reference(state) if is_reference else state["model"])
-    except RuntimeError as error:
-        hint = f"; it needs {reference_architecture(state)}" if is_reference else ""
-        line = str(error).splitlines()[1].strip()
+        if is_reference:
+            hint = f"; it needs {reference_architecture(state)}"
+        weights = convert_reference(state) if is_reference else state["model"]
+        checkpoints.check_finite_weights(weights, path)
+        model.load_state_dict(weights)
+    except (RuntimeError, KeyError, IndexError, AttributeError) as error:
+        line = str(error).splitlines()[-1].strip()
         raise UserError(f"--init_from {path}: does not fit this configuration: {line}{hint}") from None
 
 
@@ -68,7 +75,9 @@ def prepare(arguments, config, data, device):
     saved = checkpoints.saved_steps(arguments.out_dir)
     if saved and not arguments.resume:
         raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; add --resume or choose another folder")
-    state = checkpoints.read(saved[-1], device) if saved else None
+    if arguments.resume and not saved and ranks.is_first():
+        print(f"--resume: there is no checkpoint in {arguments.out_dir}: training from the start")
+    state = checkpoints.read_newest(arguments.out_dir, device, arguments.skip_damaged) if saved else None
     if state is not None:
         check_same_run(state, config, data)
     model = checkpoints.model_from(vars(config), checkpoints.describe_video(data)).to(device)
@@ -80,7 +89,11 @@ def prepare(arguments, config, data, device):
     ranks.copy_first(model)
     parts = Parts(model, make_optimizer(objective.rates()), objective.sampler, Average(model, config.ema))
     if state is not None:
-        parts.restore(state)
+        try:
+            parts.restore(state)
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+            reason = (str(error).splitlines() or ["no reason given"])[0][:100]
+            raise UserError(f"--resume: {saved[-1]} does not hold all of a run's state ({reason})") from None
     if not ranks.is_first():
         parts.reseed(ranks.seed_of(config.seed, ranks.rank(), state["step"] if state else 0))
     return parts, objective, state
@@ -92,71 +105,106 @@ def maps_are_due(before, progress, config):
     return rendered and periods(progress, config.error_map_every) > periods(before, config.error_map_every)
 
 
-def record(parts, curves, step, config, good, out_dir, extra):
-    """Log the steps since the last record. UserError when one was not finite; the state `good` is saved first."""
+def record(run, curves, out_dir, extra):
+    """Log the steps since the last record -> whether all were finite; else the run is at its last sound state again.
+
+    UserError when it has gone back too often, or its data directory is not what it was; the state is saved first.
+    """
     rows = curves.fetch()
-    problem = check_finite(rows, curves.names, step - len(rows))
+    problem = check_finite(rows, curves.names, run.step - len(rows))
     if problem:
+        tries, sound = run.fall_back(), f"the state after step {run.step}"
         if ranks.is_first():
-            checkpoints.save_state(out_dir, good | {"best": curves.best}, config.keep)
-        raise UserError(f"{problem}; the state after step {good['step']} is saved in {out_dir}. Lower the learning "
-                        "rates, set grad_clip, or try another seed")
-    rates = {f"learning_rate/{group['name']}": group["lr"] for group in parts.optimizer.param_groups}
-    curves.write(step, rows, rates | extra)
+            checkpoints.delete_after(out_dir, run.step)  # they were saved between two looks at the losses
+        save(run, curves, out_dir)
+        if tries > MOST_HALVINGS:
+            raise UserError(f"{problem}, for all that the learning rates were halved {MOST_HALVINGS} times; {sound} is "
+                            f"saved in {out_dir}. Lower them further, set grad_clip, or try another seed")
+        tqdm.write(f"{problem}: going on from {sound} with half the learning rates ({tries} of {MOST_HALVINGS} times)")
+        return False
+    rates = {f"learning_rate/{group['name']}": group["lr"] for group in run.parts.optimizer.param_groups}
+    curves.write(run.step, rows, rates | extra | {"learning_rate/halvings": run.halvings})
+    return True
+
+
+def save(run, curves, out_dir):
+    """Save the last sound state, if this is the process that saves."""
+    if ranks.is_first():
+        checkpoints.save_state(out_dir, run.good | {"best": curves.best}, run.config.keep)
+
+
+def check_data(run, curves, out_dir):
+    """UserError, after saving, when the data directory was deleted or made anew under the run."""
+    if run.data.changed():
+        save(run, curves, out_dir)
+        raise UserError(f"{run.data.path}: deleted, or made anew, while training read it; the state after step "
+                        f"{run.step} is saved in {out_dir}")
+
+
+def loop(run, objective, curves, stop, bar, out_dir):
+    """The training loop -> the name of the signal that ended it, or None. UserError: see record and check_data."""
+    config, model, sampler, clock = run.config, run.parts.model, run.parts.sampler, run.clock
+    device = next(model.parameters()).device
+    all_on_gpu = device.type == "cuda" and sampler.pool.storage == "device"
+    differentiate = differentiation(objective, record=all_on_gpu and objective.recordable)
+    progress, received = ranks.agree(clock.progress(run.step), stop.received)
+    while progress < 1 and received is None:
+        max_interval = interval(progress, config.interval_start, config.interval_every, model.num_frames - 1)
+        batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
+
+        loss, terms, statistics, error = differentiate(batch, progress)  # the objective, forwards and backwards
+        ranks.average(p.grad for p in model.parameters())
+        factor = learning_rate_factor(progress, config) * 0.5**run.halvings
+        norm = run.parts.update(run.step, factor, config.grad_clip)
+        sampler.learn(batch, error)
+        curves.add(loss, terms, statistics | {"gradient_norm": norm})
+        run.step += 1
+
+        before = progress
+        progress, received = ranks.agree(clock.progress(run.step), stop.received)
+        done, log_is_due = progress >= 1 or received is not None, run.step % config.log_every == 0
+        if maps_are_due(before, progress, config):
+            sampler.set_error_maps(render_error_maps(model, run.data))
+        if log_is_due or done:
+            if not record(run, curves, out_dir, {"max_interval": max_interval}):
+                progress = clock.progress(run.step)
+                continue
+            if log_is_due:  # not where a run happens to end: a resumed one sees the same maps
+                ranks.average([sampler.running])
+                sampler.publish()
+            run.good = run.snapshot()
+            check_data(run, curves, out_dir)
+            curves.images(run.step, model, run.data, clock.elapsed)
+            bar.set_postfix_str(f"flow error {curves.error:.2f} px")
+        if ranks.is_first() and (run.step % config.save_every == 0 or done):
+            is_best, latest = curves.is_best(), run.good if run.good["step"] == run.step else run.snapshot()
+            checkpoints.save_state(out_dir, latest | {"best": curves.best}, config.keep, is_best)
+        bar.update(clock.position(run.step) - bar.n)
+    return received
 
 
 def train(arguments, config):
-    """The training loop. UserError when a loss stops being finite (the last good state is saved first)."""
+    """Train to the end or a signal -> step, seconds, the signal's name. UserError: see loop and prepare."""
     data, device, out_dir = DataDir.open(arguments.data_dir), ranks.own_device(config.device), Path(arguments.out_dir)
     first = ranks.is_first()  # of several processes, of which it writes and prints
     data = data.without(held_out.choose(data, config.held_out, config.seed))
     seed_everything(config.seed)
+    if first and not arguments.quiet:
+        print(f"{data.name}: reading {sum(map(len, data.manifest['partners']))} pairs of frames", flush=True)
     parts, objective, state = prepare(arguments, config, data, device)
-    model, sampler = parts.model, parts.sampler
-    all_on_gpu = device.type == "cuda" and sampler.pool.storage == "device"
-    differentiate = differentiation(objective, record=all_on_gpu and objective.recordable)
     if first:
         with atomic_path(out_dir / "config.json") as temporary:
             save_config(config, temporary)
-    step, clock = (state["step"], Clock(config, state["elapsed"])) if state else (0, Clock(config))
-
-    def snapshot():
-        return parts.snapshot(step, clock.elapsed, config, data)
-
-    best = state.get("best", math.inf) if state else math.inf
-    curves, good = Curves(out_dir if first else None, step, config, best), snapshot()
-
-    with StopSignal() as stop, clock.bar(step, data.name, arguments.quiet or not first) as bar:
-        progress, received = ranks.agree(clock.progress(step), stop.received)
-        while progress < 1 and received is None:
-            max_interval = interval(progress, config.interval_start, config.interval_every, model.num_frames - 1)
-            batch = sampler.sample(config.num_pairs, config.num_points, max_interval).to(device)
-
-            loss, terms, statistics, error = differentiate(batch, progress)  # the objective, forwards and backwards
-            ranks.average(p.grad for p in model.parameters())
-            norm = parts.update(step, learning_rate_factor(progress, config), config.grad_clip)
-            sampler.learn(batch, error)
-            curves.add(loss, terms, statistics | {"gradient_norm": norm})
-            step += 1
-
-            before = progress
-            progress, received = ranks.agree(clock.progress(step), stop.received)
-            done = progress >= 1 or received is not None
-            if maps_are_due(before, progress, config):
-                sampler.set_error_maps(render_error_maps(model, data))
-            if step % config.log_every == 0 or done:
-                record(parts, curves, step, config, good, out_dir, {"max_interval": max_interval})
-                if step % config.log_every == 0:  # not where a run happens to end: a resumed one sees the same maps
-                    ranks.average([sampler.running])
-                    sampler.publish()
-                good = snapshot()
-                curves.images(step, model, data, clock.elapsed)
-                bar.set_postfix_str(f"flow error {curves.error:.2f} px")
-            if first and (step % config.save_every == 0 or done):
-                is_best, latest = curves.is_best(), good if good["step"] == step else snapshot()
-                checkpoints.save_state(out_dir, latest | {"best": curves.best}, config.keep, is_best)
-            bar.update(clock.position(step) - bar.n)
-    return step, clock.elapsed, received
+    run = Standing(parts, Clock(config, state["elapsed"] if state else 0.0), config, data, state)
+    curves = Curves(out_dir if first else None, run.step, config, state.get("best", math.inf) if state else math.inf)
+    with StopSignal(GRACE if ranks.size() == 1 else None) as stop, run.clock.bar(
+            run.step, data.name, arguments.quiet or not first) as bar:
+        try:
+            received = loop(run, objective, curves, stop, bar, out_dir)
+        except Overdue:  # in the midst of something that takes long: what it would have made is made by --resume
+            run.step, received = run.good["step"], stop.received
+            save(run, curves, out_dir)
+    return run.step, run.clock.elapsed, received
 
 
 def measure_held_out(arguments, config):
@@ -175,6 +223,8 @@ def parse(argv=None):
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="what python -m preprocess wrote")
     parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")
+    parser.add_argument("--skip_damaged", action="store_true",
+                        help="with --resume: where the newest checkpoint is damaged, go on with the newest sound one")
     parser.add_argument("--init_from", metavar="FILE",
                         help="start from the weights of this checkpoint, a run's .pt or a .pth of the reference code")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -189,10 +239,27 @@ def main(argv=None):
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
-    with ranks.joined(config.device):
-        step, seconds, received = train(arguments, config)
-        if not ranks.is_first():
-            return
+    check_folders(arguments)
+    check_moves(config, "configuration")
+    with contextlib.ExitStack() as held:
+        with ranks.joined(config.device):
+            if ranks.is_first():
+                held.enter_context(locked_folder(arguments.out_dir))
+            result = train(arguments, config)
+            if not ranks.is_first():
+                return
+        finish(arguments, config, *result)
+
+
+def check_folders(arguments):
+    """UserError where the run would be written into the data directory."""
+    run, data = (Path(path).resolve() for path in (arguments.out_dir, arguments.data_dir))
+    if run == data:
+        raise UserError(f"--out_dir {arguments.out_dir}: is the data directory; expected a folder of the run's own")
+
+
+def finish(arguments, config, step, seconds, received):
+    """Say what there is now, and what the model adds on the pairs that were held out."""
     why = f"stopped by {received}; go on with --resume" if received else "done"
     print(f"{why}: {step} steps, {seconds / 60:.1f} minutes; checkpoint in {checkpoints.newest(arguments.out_dir)}")
     if config.held_out:

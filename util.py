@@ -4,80 +4,66 @@ Conventions: pixels are (x, y), integer at pixel centres; normalised xy = pixel 
 -1 and 1 are the centres of the first and last pixel (grid_sample's align_corners=True).
 """
 
+import argparse
 import contextlib
-import errno
 import functools
 import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import signal
 import sys
-import zipfile
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-
-class UserError(ValueError):
-    """A mistake that the user can mend: one line that says what, where, and what was expected."""
+from files import DISK_IS_FULL, full_disk
+from files import UserError as UserError  # and these, for whoever has util
+from files import atomic_path as atomic_path
+from files import load_npz as load_npz
 
 
 def command(main):
-    """Decorate a command's main(): users' mistakes become one line on stderr and exit code 2."""
+    """Decorate a command's main(): what the user can mend becomes one line on stderr and exit code 2."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):  # names of files need not be text
+                stream.reconfigure(errors="backslashreplace")
         try:
             return main(*args, **kwargs)
         except UserError as error:
             if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":  # not the first of torchrun's
                 sys.exit(0)  # they all meet it, and the first one says so; a 2 would end that, which may be saving
             message, code = str(error), 2
-        except torch.OutOfMemoryError:
-            code = 2
-            message = ("out of GPU memory: lower --num_pairs, --num_points or --num_samples (training) "
-                       "or --chunk (queries), or preprocess with a smaller --max_side")
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            code = 2
-            message = f"the disk is full while writing {error.filename or 'output'}: free some space and run again"
         except KeyboardInterrupt:
             message, code = "interrupted", 130
-        print(f"error: {message}", file=sys.stderr)
+        except (OSError, MemoryError, RuntimeError) as error:
+            message, code = of_the_machine(error), 2
+            if message is None:
+                raise
+        print("error: " + " ".join(message.split("\n")), file=sys.stderr)
         sys.exit(code)
 
     return wrapped
 
 
-@contextlib.contextmanager
-def atomic_path(path):
-    """Yield a temporary path beside `path` that is synced and renamed to it on success, deleted on failure."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_npz(path):
-    """{name: array} of an .npz file; no pickled objects. UserError when it is not readable."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file ({error})") from None
+def of_the_machine(error):
+    """One line for an error of the machine: its disk, its memory, its files. None: it is the program's own."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return ("out of GPU memory: lower --num_pairs, --num_points or --num_samples (training) or --chunk (queries), "
+                "or preprocess with a smaller --max_side")
+    if isinstance(error, MemoryError) or "not enough memory" in str(error):  # of numpy, of torch
+        return f"out of memory ({(str(error).splitlines() or ['no reason given'])[0][:100]})"
+    if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+        return full_disk(error.filename or "output")
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return None
 
 
 def needs_extra(what, module, extra):
@@ -98,17 +84,28 @@ def source_hash(*modules):
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-class StopSignal:
-    """Within the context SIGINT and SIGTERM set `.received` instead of ending the process (a second one ends it)."""
+class Overdue(BaseException):
+    """What was being done when a signal came takes longer than was granted."""
 
-    def __init__(self):
-        self.received = None
+
+class StopSignal:
+    """Within the context SIGINT and SIGTERM set `.received` instead of ending the process (a second one ends it).
+
+    grace: seconds after which Overdue is raised where the context is not left by then; None: never.
+    """
+
+    def __init__(self, grace=None):
+        self.received, self.grace = None, grace if hasattr(signal, "setitimer") else None
 
     def __enter__(self):
         self._previous = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        if self.grace:
+            self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._expire)
         return self
 
     def __exit__(self, *_):
+        if self.grace:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -116,6 +113,11 @@ class StopSignal:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        if self.grace:
+            signal.setitimer(signal.ITIMER_REAL, self.grace)
+
+    def _expire(self, *_):
+        raise Overdue
 
 
 def pick_device(name):
@@ -125,9 +127,21 @@ def pick_device(name):
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this torch ({torch.__version__}) sees no CUDA device; use --device cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from error
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise UserError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0][:80]
+        raise UserError(f"--device {name}: not to be had ({line}); expected auto, cpu, cuda or cuda:N") from None
+    return device
+
+
+def whole(text):
+    """A whole number, for argparse: in ASCII digits, where int takes those of any script, and underscores."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:40]!r}")
+    return int(text)
 
 
 def seed_everything(seed):

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 import util
+from files import MOST_PIXELS
 from flow.formats import flow_to_color
 from loaders.data_dir import DataDir, write_image
 from networks import query
@@ -20,7 +21,7 @@ from outputs.video import video_writer
 from tracking.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
 from tracking.sources import chunk_option, needs_run, resize_map, track_queries
 from tracking.tracks_file import read_tracks, select
-from util import UserError, inside_video
+from util import UserError, inside_video, whole
 
 KINDS = ["tracks", "trails", "correspondences", "depth", "color", "flow"]
 OF_MODELS = ["depth", "color"]  # kinds that flow alone cannot give
@@ -90,7 +91,8 @@ def parse_arguments(argv=None):
     parser.add_argument("--scale", type=positive, default=1, metavar="N",
                         help="enlarge N times, for small videos: drawings stay sharp; default 1")
     points = parser.add_argument_group("points of tracks, trails and correspondences")
-    points.add_argument("--query_frame", type=int, default=0, metavar="FRAME", help="where the grid starts; default 0")
+    points.add_argument("--query_frame", type=whole, default=0, metavar="FRAME",
+                        help="where the grid starts; default 0")
     points.add_argument("--step", type=positive, metavar="PX",
                         help="pixels between grid points; default: what gives about 600 points (200 for trails)")
     points.add_argument("--mask", metavar="FILE",
@@ -138,6 +140,11 @@ def open_scene(source, args):
             f"{data.path}: holds {data.num_frames} frames of {data.width}x{data.height}, but the model was fitted to "
             f"{source.num_frames} of {source.size[1]}x{source.size[0]}; name the right one with --data_dir"
         )
+    if source.run and data.fingerprint != source.run.video["fingerprint"]:
+        raise UserError(f"{data.path}: made from another video than the run; name the right one with --data_dir")
+    if height * width * args.scale**2 > MOST_PIXELS:
+        raise UserError(f"--scale {args.scale}: frames of {width * args.scale}x{height * args.scale}; expected at most "
+                        f"{MOST_PIXELS / 1e6:.0f} million pixels")
     check_frame(args.query_frame, data.num_frames, "--query_frame")
     folder = args.out or Path(args.run or ".") / "videos"
     make_folder(folder)

@@ -6,12 +6,14 @@ released). Schedules are in shares of the run, so they fit whatever its length: 
 """
 
 import argparse
+import io
 import json
+import re
 from typing import NamedTuple
 
 import configargparse
 
-from util import UserError
+from files import UserError, read_bytes
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -34,8 +36,10 @@ class Option(NamedTuple):
         """Text (or an already typed value) -> value; UserError naming the key, the place and what was expected."""
         expected = self.expected()
         try:
+            if not (self.type is str or str(text).isascii()):  # digits of other scripts
+                raise ValueError
             value = BOOLEANS[str(text).strip().lower()] if self.type is bool else self.type(text)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise UserError(f"{where}: {self.name} = {text}: expected {expected}") from None
         is_choice = self.type is str and self.allowed is not None
         if is_choice and value not in self.allowed:
@@ -217,13 +221,24 @@ MODEL_OPTIONS = ("rendering", "depth_cell", "depth_margin", "mapping", "coupling
 def read_preset(path):
     """key = value lines (# comments) of a preset -> dict of typed values. UserError for unknown keys or bad values."""
     try:
-        with open(path, encoding="utf-8") as file:
-            pairs = configargparse.DefaultConfigFileParser().parse(file)
-    except OSError as error:
-        raise UserError(f"--config {path}: cannot be read ({error.strerror}); presets are in configs/") from None
+        text = read_bytes(path, 2**20, "--config, a preset such as those in configs/").decode("utf-8")
+        check_lines(text, path)
+        pairs = configargparse.DefaultConfigFileParser().parse(io.StringIO(text))
     except (configargparse.ConfigFileParserException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; expected lines of the form key = value") from None
     return validate(pairs, path)
+
+
+def check_lines(text, where):
+    """UserError for a [section], which would mean nothing, and for a key that is there twice."""
+    seen = set()
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        key = re.split(r"[\s:=]", line.lstrip("-"), maxsplit=1)[0]
+        if line.startswith("[") or key in seen:
+            what = "a [section]" if line.startswith("[") else f"{key} for the second time"
+            raise UserError(f"{where}: line {number}: {what}; expected lines of the form key = value, each key once")
+        if key and line[0] not in "#;":
+            seen.add(key)
 
 
 def validate(pairs, where):
@@ -250,6 +265,16 @@ def check_acts(given, values, where):
         why = idle(BY_NAME[name], values)
         if why:
             raise UserError(f"{where}: {name} acts on {why}")
+
+
+def check_moves(config, where):
+    """UserError where nothing can come of training: every learning rate that acts is 0, or every weight."""
+    values = vars(config)
+    for prefix, what in (("lr_", "learning rates"), ("w_", "weights of the loss")):
+        acting = [name for name in values if name in BY_NAME and name.startswith(prefix) and BY_NAME[name].type is float
+                  and not name.endswith(("_ramp", "_start", "_every", "_warmup")) and not idle(BY_NAME[name], values)]
+        if not any(values[name] for name in acting):
+            raise UserError(f"{where}: all {what} are 0 ({', '.join(acting)}): nothing would be learned")
 
 
 def as_typed(value):

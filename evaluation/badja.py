@@ -4,12 +4,11 @@ A sequence is a JSON list of {image_path, joints [37][2] (y, x) at 1920 x 1080, 
 first annotated frame are tracked from there; one is right within 0.2 * sqrt(area of the object's mask) (PCK).
 """
 
-import json
 import re
 
 import numpy as np
 
-from util import UserError
+from files import UserError, read_json
 
 JOINTS = [8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36]
 ANNOTATED_SIZE = (1080, 1920)  # H, W
@@ -41,15 +40,16 @@ def read_badja(path, masks):
 def read_annotations(path):
     """Frame numbers (A,), joints (A, J, 2) as x, y at 1920 x 1080, visibility (A, J), in the order of the frames."""
     try:
-        with open(path, encoding="utf-8") as file:
-            entries = json.load(file)
+        entries = read_json(path, "a BADJA annotation")
         frames = [int(re.search(r"(\d+)\.\w+$", entry["image_path"]).group(1)) for entry in entries]
         joints = np.array([[entry["joints"][j] for j in JOINTS] for entry in entries], float)[..., ::-1]
         visible = np.array([[entry["visibility"][j] for j in JOINTS] for entry in entries], bool)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except (ValueError, OverflowError, KeyError, IndexError, TypeError, AttributeError) as error:
         expected = "a list of image_path, joints, visibility"
         raise UserError(f"{path}: not a BADJA annotation ({expected}): {error!r}") from None
+    if joints.shape != (len(frames), len(JOINTS), 2) or not np.isfinite(joints).all():
+        raise UserError(f"{path}: not a BADJA annotation: joints {joints.shape}, expected numbers")
     order = np.argsort(frames)
     return np.array(frames)[order], joints[order], visible[order]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import badja, masks, tapvid
+from files import UserError, check_arrays, load_npz, size_in
 from loaders.data_dir import read_image
-from util import UserError, load_npz
 
 EXPECTED = (
     "expected an .npz with target_points and occluded, a TAP-Vid .pkl, a folder of .pkl shards, a folder that "
@@ -69,17 +69,19 @@ def read_npz(path, query_mode, name=None):
     missing = [key for key in ("target_points", "occluded") if key not in arrays]
     if missing:
         raise UserError(f"{path}: has no {' and no '.join(missing)}, which a ground truth needs")
+    optional = {"hidden_positions_known": "", "object_ids": "Q"}
+    sizes = check_arrays(path, arrays, {"occluded": "QN", "target_points": "QN2"})
+    check_arrays(path, arrays, {name: shape for name, shape in optional.items() if name in arrays}, **sizes)
     points, occluded = np.asarray(arrays["target_points"], np.float64), arrays["occluded"].astype(bool)
-    shapes = f"{points.shape} and {occluded.shape}"
-    if occluded.ndim != 2 or points.shape != (*occluded.shape, 2):
-        raise UserError(f"{path}: expected target_points (Q, N, 2) and occluded (Q, N), got {shapes}")
+    if not np.isfinite(points[~occluded]).all():
+        raise UserError(f"{path}: target_points are not finite where they are not occluded")
     queries, (objects, names) = arrays.get("query_points"), read_objects(path, arrays, len(occluded))
     if queries is None:
         queries, chosen = tapvid.sample_queries(points, occluded, query_mode)
         points, occluded = points[chosen], occluded[chosen]
         objects = None if objects is None else objects[chosen]
     check_queries(path, queries, *occluded.shape)
-    size = tuple(int(side) for side in arrays["video_size"]) if "video_size" in arrays else None
+    size = size_in(path, arrays)
     name = name or (path.parent.resolve().name if path.stem == "ground_truth" else path.stem)
     known = bool(arrays.get("hidden_positions_known", False))
     return Truth(name, queries, occluded.shape[1], video_size=size, target_points=points, occluded=occluded,
@@ -90,7 +92,7 @@ def read_objects(path, arrays, num_queries):
     """object_ids (Q,) and object_names of a file, or None and (). UserError where they do not fit."""
     if "object_ids" not in arrays or "object_names" not in arrays:
         return None, ()
-    objects, names = arrays["object_ids"], tuple(str(name) for name in arrays["object_names"])
+    objects, names = arrays["object_ids"], tuple(str(name) for name in arrays["object_names"].ravel())
     if objects.shape != (num_queries,) or (num_queries and not 0 <= objects.min() <= objects.max() < len(names)):
         expected = f"expected object_ids ({num_queries},) from 0 to {len(names) - 1}, one of {len(names)} object_names"
         raise UserError(f"{path}: {expected}, got {objects.shape}")
@@ -99,8 +101,9 @@ def read_objects(path, arrays, num_queries):
 
 def check_queries(path, queries, num_queries, num_frames):
     """UserError unless queries are (Q, 3) with frames of the video."""
-    if queries.shape != (num_queries, 3):
-        raise UserError(f"{path}: expected query_points ({num_queries}, 3), got {queries.shape}")
+    check_arrays(path, {"query_points": queries}, {"query_points": "Q3"}, Q=num_queries)
+    if not np.isfinite(queries).all():
+        raise UserError(f"{path}: query_points are not finite")
     wrong = (np.round(queries[:, 0]) < 0) | (np.round(queries[:, 0]) >= num_frames)
     if wrong.any():
         frame = queries[wrong.argmax(), 0]

@@ -12,9 +12,10 @@ import numpy as np
 
 import checkpoints
 from evaluation import baselines
+from files import UserError, check_arrays, load_npz, size_in
 from loaders.data_dir import DataDir
 from tracking.sources import HIDDEN_ABOVE, RunSource, open_flow, track_queries
-from util import UserError, load_npz, pick_device
+from util import pick_device
 
 ROWS = ("model", "both", "flow")  # of a run: its model alone, refined by flow, and that flow alone
 QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are this close are the same
@@ -64,12 +65,16 @@ class TracksFile:
         self.path = Path(path)
         self.name = self.path.stem
         arrays = load_npz(self.path)
-        self.video_size = tuple(int(side) for side in arrays["video_size"]) if "video_size" in arrays else None
+        for name, array in arrays.items():
+            if name != "convention" and array.dtype.kind not in "biuf":
+                raise UserError(f"{self.path}: {name} is {array.dtype}; expected numbers")
+        self.video_size = size_in(self.path, arrays)
         names = {name.removeprefix("pred_"): name for name in arrays}
         tracks = arrays.get(names.get("tracks"))
         if tracks is None:
             raise UserError(f"{self.path}: has no array `tracks`; it holds {', '.join(arrays) or 'nothing'}")
-        if tracks.ndim == 4:
+        if tracks.ndim == 4 and len(tracks) == 1:
+            check_arrays(self.path, {"visibility": self.array(arrays, names, "visibility")}, {"visibility": "1NQ"})
             self.tracks = tracks[0].transpose(1, 0, 2) + 0.5
             hidden = 1 - self.array(arrays, names, "visibility")[0].T
             queries = arrays.get("queries")
@@ -79,6 +84,10 @@ class TracksFile:
             self.queries = arrays.get("query_points")
         self.occluded = np.asarray(hidden) > 0.5
         self.scores = arrays.get("occlusion_score")
+        if self.queries is not None:
+            check_arrays(self.path, {"query points": self.queries}, {"query points": "Q3"}, Q=len(self.tracks))
+        if self.scores is not None:
+            check_arrays(self.path, {"occlusion_score": self.scores}, {"occlusion_score": "QN"}, Q=len(self.tracks))
         if self.tracks.ndim != 3 or self.tracks.shape != (*self.occluded.shape, 2):
             raise UserError(f"{self.path}: tracks {tracks.shape} and occlusions {self.occluded.shape} do not fit")
 

@@ -7,7 +7,9 @@ The Kinetics csv has a row per track: YouTube id, start and end second, then x, 
 
 import csv
 import functools
+import hashlib
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,44 +17,64 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
+from files import DAMAGE, FFMPEG_INPUT, UserError, check_image_size, regular_file, write_npz
 from loaders.data_dir import write_image
-from util import UserError, atomic_path
+from loaders.sealed import decode
 
 QUERY_STRIDE = 5  # frames between the queries of the strided mode
 CSV_FPS = 25  # at which the Kinetics csv was annotated
 
-BUILTINS = {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
-# The functions with which numpy pickles arrays; no more of numpy, which also holds functions that run code.
-NUMPY = {"_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype"}
+PLAIN = {"bool", "complex", "dict", "float", "frozenset", "int", "list", "set", "tuple"}
 NUMPY_MODULES = {"numpy", *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric"))}
+
+
+def from_content(kind):
+    """bytes or bytearray, made of a content only: a number would be a size, of any size."""
+    def make(*arguments):
+        if any(isinstance(argument, int) for argument in arguments):
+            raise ValueError(f"{kind.__name__} of a size")
+        return kind(*arguments)
+    return make
+
+
+class ArrayType:
+    """What stands for numpy.ndarray in a pickle, which may only hand it to _reconstruct."""
+
+
+def empty_array(*_):
+    """numpy's _reconstruct: the empty array that a pickle then gives shape, type and content (which have to fit)."""
+    return np.ndarray.__new__(np.ndarray, (0,), "b")
+
+
+# The functions with which numpy pickles arrays; no more of numpy, which also holds functions that run code.
+NUMPY = {"_reconstruct": empty_array, "ndarray": ArrayType, "dtype": np.dtype, "scalar": None, "_frombuffer": None}
 
 
 class RestrictedUnpickler(pickle.Unpickler):
     """Loads plain containers, numbers and numpy arrays, and refuses everything that could run code."""
 
     def find_class(self, module, name):
-        allowed = (
-            (module in ("builtins", "__builtin__") and name in BUILTINS)
-            or (module in NUMPY_MODULES and name in NUMPY)
-            or (module == "numpy.dtypes" and name.endswith("DType"))
-            or (module, name) == ("_codecs", "encode")  # how protocols 0 to 2 spell bytes
-        )
-        if not allowed:
-            raise UserError(f"holds {module}.{name}; only numpy arrays and builtin containers are loaded from a pickle")
-        return super().find_class(module, name)
+        if module in ("builtins", "__builtin__") and name in PLAIN:
+            return super().find_class(module, name)
+        if module in ("builtins", "__builtin__") and name in ("bytes", "bytearray"):
+            return from_content({"bytes": bytes, "bytearray": bytearray}[name])
+        if module in NUMPY_MODULES and name in NUMPY:
+            return NUMPY[name] or super().find_class(module, name)
+        if module == "numpy.dtypes" and name.endswith("DType") or (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)  # and how protocols 0 to 2 spell bytes
+        raise UserError(f"holds {module}.{name}; only numpy arrays and builtin containers are loaded from a pickle")
 
 
 def load_pickle(path):
     """What a pickle of plain data holds. UserError (naming the file) for anything else."""
+    regular_file(path, "a pickle of TAP-Vid")
     try:
         with open(path, "rb") as file:
             return RestrictedUnpickler(file, encoding="latin1").load()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a readable pickle ({error})") from error
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    except (pickle.UnpicklingError, ValueError, RecursionError, *DAMAGE) as error:
+        raise UserError(f"{path}: not a readable pickle ({str(error)[:100]})") from None
 
 
 @dataclass
@@ -87,37 +109,59 @@ def read_examples(path, videos=None):
             named = ((f"{prefix}{k:0{digits}d}", example) for k, example in enumerate(content))
         else:
             raise UserError(f"{shard}: expected a dict or a list of videos, got {type(content).__name__}")
+        if not content:
+            raise UserError(f"{shard}: holds no videos")
         for name, example in named:
-            yield make_example(shard, str(name), example)
+            yield make_example(shard, name, example)
 
 
 def make_example(path, name, example):
     """Check one video of a pickle -> Example."""
-    if not isinstance(example, dict) or not {"video", "points", "occluded"} <= set(example):
-        raise UserError(f"{path}: video {name!r}: expected a dict with video, points and occluded")
-    points, occluded = np.asarray(example["points"], np.float64), np.asarray(example["occluded"]).astype(bool)
-    shape = (*occluded.shape, 2)
-    if occluded.ndim != 2 or points.shape != shape or len(example["video"]) != occluded.shape[1]:
+    if not isinstance(name, str | int) or not isinstance(example, dict) or not {"video", "points", "occluded"} <= set(
+            example):
+        raise UserError(f"{path}: video {str(name)[:40]!r}: expected a dict with video, points and occluded")
+    try:
+        points, occluded = np.asarray(example["points"], np.float64), np.asarray(example["occluded"]).astype(bool)
+        frames = len(example["video"])
+    except (ValueError, *DAMAGE):
+        raise UserError(f"{path}: video {name!r}: expected points and occluded of numbers, and frames") from None
+    if occluded.ndim != 2 or points.shape != (*occluded.shape, 2) or frames != occluded.shape[1] or not frames:
         raise UserError(
             f"{path}: video {name!r}: expected points (Q, N, 2), occluded (Q, N) and a video of N frames, got "
-            f"{points.shape}, {occluded.shape} and {len(example['video'])} frames"
+            f"{points.shape}, {occluded.shape} and {frames} frames"
         )
-    return Example(safe_name(name), points, occluded, functools.partial(decode_video, path, name, example["video"]))
+    if not np.isfinite(points[~occluded]).all():
+        raise UserError(f"{path}: video {name!r}: points are not finite where they are not occluded")
+    load_video = functools.partial(decode_video, path, name, example["video"])
+    return Example(safe_name(str(name)), points, occluded, load_video)
 
 
 def safe_name(name):
-    """A video's name as the name of a folder."""
-    return name.replace("/", "_").replace("\\", "_").strip(". ") or "video"
+    """A video's name as the name of a folder; different names stay different."""
+    plain = re.sub(r"[/\\\0-\x1f]", "_", name).strip(". ")[:100]
+    return plain if plain and plain == name else f"{plain or 'video'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def decode_video(path, name, video):
-    """(N, H, W, 3) uint8 from an array, or from encoded images (JPEG bytes)."""
-    if not isinstance(video[0], bytes):
-        return np.asarray(video, np.uint8)
-    frames = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in video]
-    if any(frame is None for frame in frames):
-        raise UserError(f"{path}: video {name!r}: a frame is not a readable image")
-    return np.stack(frames)[..., ::-1]
+    """(N, H, W, 3) uint8 from an array, or from encoded images (JPEG bytes). UserError: it is neither."""
+    if isinstance(video, np.ndarray) and video.dtype.kind == "S":  # encoded images, as the shards have them
+        video = video.ravel().tolist()
+    if isinstance(video, np.ndarray):
+        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not video.size:
+            raise UserError(f"{path}: video {name!r}: {video.dtype} {video.shape}; expected uint8 (N, H, W, 3)")
+        return video
+    if not isinstance(video, list | tuple) or not all(isinstance(data, bytes | bytearray) for data in video):
+        raise UserError(f"{path}: video {name!r}: expected an array, or a list of encoded images")
+    frames = [decode_frame(data, f"{path}: video {name!r}: frame {i}") for i, data in enumerate(video)]
+    if len({frame.shape for frame in frames}) > 1:
+        raise UserError(f"{path}: video {name!r}: its frames are of different sizes")
+    return np.stack(frames)
+
+
+def decode_frame(data, where):
+    """An encoded image -> uint8 (H, W, 3) RGB. UserError, which begins with `where`: it is none, or too large."""
+    check_image_size(where, content=data)
+    return decode(where, np.frombuffer(data, np.uint8))
 
 
 def read_csv(path, videos):
@@ -143,25 +187,28 @@ def read_csv(path, videos):
 def csv_tracks(path):
     """{video name: (Q, N, 3) x, y, occluded}."""
     tracks = {}
+    regular_file(path, "a csv")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.reader(file):
                 keys = 3 if len(row) % 3 == 0 else 1  # id, start and end second; or a file name alone
                 name = f"{row[0]}_{int(row[1]):06}_{int(row[2]):06}" if keys == 3 else row[0].removesuffix(".mp4")
                 values = np.array(row[keys:], np.float64).reshape(-1, 3)
+                if not len(values) or not np.isfinite(values).all():
+                    raise ValueError(f"a row of {name[:40]} has no numbers, or such that are not finite")
                 tracks.setdefault(name, []).append(values)
         return {name: np.stack(rows) for name, rows in tracks.items()}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, csv.Error) as error:
         expected = "rows of id, start, end, then x, y, occluded of each frame"
         raise UserError(f"{path}: expected {expected} ({error})") from None
 
 
 def read_video(path):
     """(N, H, W, 3) uint8 of a video file, at the csv's frame rate."""
+    regular_file(path, "a video")
     try:
-        reader = imageio_ffmpeg.read_frames(str(path), output_params=["-vf", f"fps={CSV_FPS}"])
+        reader = imageio_ffmpeg.read_frames(f"file:{path}", input_params=list(FFMPEG_INPUT),
+                                            output_params=["-vf", f"fps={CSV_FPS}"])
         width, height = next(reader)["size"]
         return np.stack([np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader])
     except (OSError, RuntimeError, ValueError, StopIteration) as error:
@@ -221,10 +268,9 @@ def write_frames(folder, video, resolution):
 def write_truth(path, example, size):
     """Write an example's tracks in raster pixels of `size`."""
     height, width = size
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            target_points=(example.points * [width, height]).astype(np.float32),
-            occluded=example.occluded,
-            video_size=np.array(size, np.int32),
-        )
+    write_npz(
+        path,
+        target_points=(example.points * [width, height]).astype(np.float32),
+        occluded=example.occluded,
+        video_size=np.array(size, np.int32),
+    )

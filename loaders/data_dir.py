@@ -11,21 +11,26 @@
 
 Conventions: flow (..., 2) is (x, y) in pixels, flow(i, j)[y, x] moves pixel (x, y) of frame i to frame j; stored as
 integers of `flow_step` pixels. Letters: N frames of H x W, P_i partners of frame i in rising order.
-Every file is written under another name, synced, and renamed, so a file that is there is complete.
+Every file is written under another name, synced, and renamed, so a file that is there is complete. Frames, masks and
+arrays end in a checksum of their content and place (loaders/sealed.py); in directories made before there were any, as
+`checksums` in the manifest says, they may not.
 """
 
 import contextlib
+import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from types import MappingProxyType
 
-import cv2
 import numpy as np
 import torch
 
-from util import UserError, atomic_path
+from files import UserError, check_image_size, read_json, write_file
+from loaders.manifest import check_manifest, checksum
+from loaders.sealed import decode, open_array, read_sealed_image
+from loaders.sealed import write_array as write_array  # and these, for whoever has the format
+from loaders.sealed import write_image as write_image
 
 FORMAT, VERSION = "omnimotion-data", 1
 FINEST_FLOW_STEP = 1 / 32  # pixels; a rounding error of at most 1/64 px, far below any estimator's own error
@@ -83,42 +88,10 @@ def mask_bit(found, index):
     return found >> (shift.to(torch.uint8) if isinstance(shift, torch.Tensor) else shift) & 1
 
 
-@contextlib.contextmanager
-def writing(path):
-    """atomic_path, with the file named in what goes wrong (a full disk)."""
-    try:
-        with atomic_path(path) as temporary:
-            yield temporary
-    except OSError as error:
-        error.filename = str(path)
-        raise
-
-
-def write_array(path, array):
-    """Write a .npy file atomically. (numpy's own writer loses the reason, such as a full disk, of a failed write.)"""
-    array = np.ascontiguousarray(array)
-    with writing(path) as temporary, open(temporary, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.data)
-
-
-def write_image(path, image):
-    """Write uint8 (H, W, 3) RGB or (H, W) as PNG, atomically."""
-    encoded = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1]
-    with writing(path) as temporary:
-        temporary.write_bytes(encoded.data)
-
-
 def read_image(path, grey=False):
-    """PNG -> uint8 (H, W, 3) RGB, or (H, W). UserError when it is missing or unreadable."""
-    try:
-        data = np.fromfile(path, np.uint8)  # not cv2.imread: that fails on non-ASCII paths on Windows
-        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR) if data.size else None
-    except FileNotFoundError:
-        image = None
-    if image is None:
-        raise UserError(f"{path}: missing or not a readable image; delete the data directory and preprocess again")
-    return image if grey else np.ascontiguousarray(image[..., ::-1])
+    """An image file -> uint8 (H, W, 3) RGB, or (H, W). UserError when it is missing, too large or unreadable."""
+    check_image_size(path)
+    return decode(path, np.fromfile(path, np.uint8), grey)  # not cv2.imread: that fails on non-ASCII paths on Windows
 
 
 class DataDir:
@@ -126,6 +99,7 @@ class DataDir:
 
     def __init__(self, path, manifest, left_out=frozenset()):
         self.path, self.manifest, self.left_out, self._rows = Path(path), manifest, left_out, {}
+        self._sound = set()  # arrays whose checksum was verified: each once
 
     def __reduce__(self):  # to another process, without what was looked up
         return type(self), (self.path, self.manifest, self.left_out)
@@ -134,15 +108,12 @@ class DataDir:
     def open(cls, path, unfinished=False):
         """Read the manifest. UserError when there is none, it is of another version, or (by default) not finished."""
         path = Path(path)
-        command = f"python -m preprocess INPUT --data_dir {path}"
-        try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{path}: no data directory here (no manifest.json); make it with: {command}") from None
-        except ValueError as error:
-            raise UserError(f"{path}/manifest.json: not valid JSON ({error}); make it again with: {command}") from None
+        command, file = f"python -m preprocess INPUT --data_dir {path}", path / "manifest.json"
+        if not file.exists():
+            raise UserError(f"{path}: no data directory here (no manifest.json); make it with: {command}")
+        manifest = read_json(file, f"a data directory's manifest; make it again with: {command} --overwrite")
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise UserError(f"{path}/manifest.json: not the manifest of a data directory (expected format {FORMAT!r})")
+            raise UserError(f"{file}: not the manifest of a data directory (expected format {FORMAT!r})")
         if manifest.get("version") != VERSION:
             raise UserError(
                 f"{path}: data directory of version {manifest.get('version')}, this program reads version {VERSION}; "
@@ -151,7 +122,8 @@ class DataDir:
         if not unfinished and "shots" in manifest:
             shots = ", ".join(f"shot_{k:03d}" for k in range(len(manifest["shots"])))
             raise UserError(f"{path}: a video of several shots, each with a data directory of its own in it: {shots}")
-        finished = manifest.get("finished", [])
+        finished = manifest.get("finished")
+        check_manifest(manifest, flow_step_for, isinstance(finished, list) and "counts" in finished, file)
         if not unfinished and "counts" not in finished:
             raise UserError(
                 f"{path}: preprocessing is unfinished (stages done: {', '.join(finished) or 'none'}); "
@@ -172,9 +144,18 @@ class DataDir:
 
     def save_manifest(self):
         """Write the manifest atomically, one line for each of its entries."""
+        self.manifest["checksum"] = checksum(self.manifest)
         lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in self.manifest.items())
-        with writing(self.path / "manifest.json") as temporary:
-            temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        write_file(self.path / "manifest.json", text.encode("utf-8", "surrogateescape"))  # names need not be text
+
+    def changed(self):
+        """Whether it was deleted, or made anew with other frames, settings or pairs, since it was opened."""
+        try:
+            now = read_json(self.path / "manifest.json", "a manifest")
+            return any(now.get(key) != self.manifest[key] for key in ("video", "settings", "partners", "finished"))
+        except (UserError, AttributeError):
+            return True
 
     # The video
 
@@ -191,23 +172,29 @@ class DataDir:
 
     def frame(self, i):
         """uint8 (H, W, 3) RGB."""
-        return read_image(self._file("color", i, ".png"))
+        return self._image("color", i)
 
     def frames(self):
-        """uint8 (N, H, W, 3) RGB."""
-        return np.stack([self.frame(i) for i in range(self.num_frames)])
+        """uint8 (N, H, W, 3) RGB. UserError when they are not those of the manifest."""
+        frames = np.stack([self.frame(i) for i in range(self.num_frames)])
+        if self._sealed and fingerprint_of(frames) != self.fingerprint:
+            raise UserError(f"{self.path}: its frames are not those of its manifest (of another video?); "
+                            "the same preprocess command as before makes them again")
+        return frames
 
     def mask(self, i):
         """bool (H, W) object mask, or None when the directory has none."""
         if not self.manifest["video"].get("has_masks"):
             return None
-        return read_image(self._file("masks", i, ".png"), grey=True) > 127
+        return self._image("masks", i, grey=True) > 127
 
     # Correspondences
 
     def without(self, pairs):
         """The same directory for readers, as if the pairs of frames {(i, j)} were not stored."""
-        return DataDir(self.path, self.manifest, frozenset(pairs))
+        data = DataDir(self.path, self.manifest, frozenset(pairs))
+        data._sound = self._sound
+        return data
 
     def rows(self, i):
         """{j: row}, read-only, of frame i's partners in rising order: where its arrays hold them (see flow_fixed)."""
@@ -264,21 +251,23 @@ class DataDir:
         return self._file(folder, i).exists()
 
     def array(self, folder, i):
-        """Memory map of source frame i's array in one of the folders. UserError when it is missing or damaged."""
-        try:
-            return np.load(self._file(folder, i), mmap_mode="r")
-        except FileNotFoundError:
+        """Memory map of source frame i's array in one of the folders. UserError when it is missing or damaged.
+
+        Its checksum is verified when it is first asked for.
+        """
+        path = self._file(folder, i)
+        if not path.exists():
             hint = "direct flow is deleted after chaining; run preprocessing again with --keep_direct" if (
                 folder in DIRECT) else "run preprocessing again"
-            raise UserError(f"{self._file(folder, i)}: missing ({hint})") from None
-        except (ValueError, EOFError) as error:
-            raise UserError(
-                f"{self._file(folder, i)}: damaged ({error}); delete it and run preprocessing again"
-            ) from None
+            raise UserError(f"{path}: missing ({hint})")
+        owner = None if (folder, i) in self._sound else self._owner(folder, i)
+        array = open_array(path, *self._shape(folder, i), owner, self._sealed)
+        self._sound.add((folder, i))
+        return array
 
     def write(self, folder, i, array):
-        """Write source frame i's array, atomically."""
-        write_array(self._file(folder, i), array)
+        """Write source frame i's array, atomically, with its checksum."""
+        write_array(self._file(folder, i), array, self._owner(folder, i))
 
     def remove(self, folder, i=None):
         """Delete source frame i's array, or the whole folder."""
@@ -292,6 +281,27 @@ class DataDir:
     def disk_used(self):
         """Bytes of all files."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    def _image(self, folder, i, grey=False):
+        size = self.height, self.width
+        return read_sealed_image(self._file(folder, i, ".png"), size, owner_of_image(folder, i), self._sealed, grey)
+
+    _sealed = property(lambda self: self.manifest.get("checksums", False))
+
+    def _owner(self, folder, i):
+        """Whose an array is: no two of any videos have the same."""
+        return f"{self.fingerprint}/{folder}/{i:05d}"
+
+    def _shape(self, folder, i):
+        """The shape and dtype of an array; None, None of a folder that others decide on."""
+        height, width = self.height, self.width
+        if folder == "counts":
+            return (height, width), np.uint16
+        if folder not in DIRECT + CHAINED:
+            return None, None
+        pairs = len(self.manifest["partners"][i])
+        flow = folder in (DIRECT[0], CHAINED[0])
+        return ((pairs, height, width, 2), np.int16) if flow else ((pairs, 2, -(-height * width // 8)), np.uint8)
 
     def _file(self, folder, i, suffix=".npy"):
         return self.path / folder / f"{i:05d}{suffix}"
@@ -309,10 +319,15 @@ class DataDir:
             ) from None
 
 
-def remove_stale_files(path):
-    """Delete what an interrupted writer left under a temporary name in the data directory `path`."""
-    for stale in Path(path).rglob(".*.tmp*"):
-        if stale.is_dir():
-            shutil.rmtree(stale, ignore_errors=True)
-        elif stale.exists():
-            os.unlink(stale)
+def owner_of_image(folder, i):
+    """Whose a frame or a mask is. It does not say of which video: that is known when all frames are."""
+    return f"{folder}/{i:05d}"
+
+
+def fingerprint_of(frames):
+    """What identifies the frames (N, H, W, 3) of a video."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(np.ascontiguousarray(frame).data)
+    digest.update(str(tuple(frames.shape[1:3])).encode())
+    return digest.hexdigest()

@@ -53,7 +53,7 @@ class GaborFilter(nn.Module):
         super().__init__()
         self.linear = nn.Linear(width_in, width_out)
         self.mu = nn.Parameter(torch.rand(width_out, width_in) * 2 - 1)
-        self.gamma = nn.Parameter(torch.distributions.Gamma(alpha, 1.0).sample((width_out,)))
+        self.gamma = nn.Parameter(torch.distributions.Gamma(alpha, 1.0, validate_args=False).sample((width_out,)))
         with torch.no_grad():
             self.linear.weight *= weight_scale * self.gamma.sqrt()[:, None]
             self.linear.bias.uniform_(-math.pi, math.pi)

@@ -131,7 +131,7 @@ class FrameCodes(nn.Module):
 
 def random_axes(num_layers):
     """The coordinate that each layer changes: random permutations of (x, y, z), one after the other."""
-    permutations = [torch.randperm(AXES) for _ in range(-(-num_layers // AXES))]
+    permutations = [torch.randperm(AXES, device="cpu") for _ in range(-(-num_layers // AXES))]
     return torch.cat(permutations)[:num_layers].tolist()
 
 

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
+from files import write_file, write_npz
 from networks.rendering import FAR
-from util import atomic_path
 
 PNG_SCALE = FAR / 65535  # pseudo-depth of one grey level of the 16-bit images
 CONVENTION = (
@@ -17,18 +17,16 @@ CONVENTION = (
 def write_depth_png(path, depth):
     """Write depth (H, W) in [0, 2] as a 16-bit grey image, grey level = depth / PNG_SCALE."""
     levels = np.round(np.clip(depth, 0, FAR) / PNG_SCALE).astype(np.uint16)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", levels)[1].data)
+    write_file(path, cv2.imencode(".png", levels)[1].data)
 
 
 def write_depth_npz(path, depth, video_size):
     """Write depth (N, H, W) of all frames, unrounded."""
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            depth=depth.astype(np.float32),
-            frame_size=np.array(depth.shape[1:], np.int32),
-            video_size=np.array(video_size, np.int32),
-            png_scale=np.float32(PNG_SCALE),
-            convention=np.array(CONVENTION),
-        )
+    write_npz(
+        path,
+        depth=depth.astype(np.float32),
+        frame_size=np.array(depth.shape[1:], np.int32),
+        video_size=np.array(video_size, np.int32),
+        png_scale=np.float32(PNG_SCALE),
+        convention=np.array(CONVENTION),
+    )

@@ -161,6 +161,8 @@ def with_depth_legend(image):
     margin = max(3, round(0.025 * height))
     bar = depth_colours(np.broadcast_to(np.linspace(0, 1, bar_width), (bar_height, bar_width)), 0, 1)
     top = height - margin - bar_height
+    if margin + bar_width >= width or top < 1:
+        return image  # too small for a legend
     image = framed_inset(image, bar, top, margin)
     size = max(7, round(0.032 * height))
     image = with_text(image, "near", (margin, top - 0.6 * size), size, "lb")
@@ -172,6 +174,8 @@ def with_flow_legend(image, max_norm):
     height, width = image.shape[:2]
     diameter, margin = max(15, round(0.2 * min(height, width))), max(3, round(0.025 * height))
     top, left = height - margin - diameter, width - margin - diameter
+    if min(top, left) < 0:
+        return image  # too small for a legend
     grid = (np.mgrid[:diameter, :diameter] + 0.5) / diameter * 2 - 1  # y, x
     wheel = flow_to_color(np.stack([grid[1], grid[0]], axis=-1), 1.0)
     opacity = np.clip((1 - np.hypot(*grid)) * diameter / 2 + 0.5, 0, 1)[..., None]

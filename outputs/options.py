@@ -59,6 +59,6 @@ def make_folder(path):
 
 def positive(text):
     """A positive integer, for argparse."""
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
         raise argparse.ArgumentTypeError(f"expected a positive whole number, got {text!r}")
     return int(text)

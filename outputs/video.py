@@ -1,6 +1,7 @@
 """Write H.264 videos that play everywhere: yuv420p, BT.709, index in front."""
 
 import contextlib
+import errno
 import subprocess
 import tempfile
 
@@ -59,6 +60,8 @@ def video_writer(path, fps):
         if failed:
             messages.seek(0)
             said = messages.read().decode(errors="replace").strip().splitlines()
+            if any("No space left on device" in line for line in said):
+                raise OSError(errno.ENOSPC, said[-1])  # atomic_path says of which file, and what is free
             raise UserError(f"{path}: the video encoder failed: {said[-1] if said else 'it gave no reason'}")
 
 
@@ -69,5 +72,5 @@ def start_encoder(path, shape, fps, messages):
     """
     height, width = shape[:2]
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:.6g}", "-i", "pipe:"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *source, *OPTIONS, str(path)]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *source, *OPTIONS, f"file:{path}"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)

@@ -9,7 +9,8 @@ from preprocess.driver import build
 from preprocess.filter import CYCLE_THRESHOLD
 from preprocess.frames import FOLDER_FPS
 from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, REACH, SPACED
-from util import command
+from preprocess.verify import verify
+from util import command, whole
 
 DESCRIPTION = """\
 Compute optical flow between many pairs of frames of a video, keep what is consistent, and chain it across time.
@@ -32,14 +33,20 @@ def make_parser():
     )
     parser.add_argument(
         "input",
+        nargs="?",
         metavar="INPUT",
         help="a video file (mp4, mov, webm, gif ...), or a folder of frames (png, jpg), taken in natural order",
     )
     parser.add_argument(
         "--data_dir",
-        required=True,
         metavar="DIR",
         help="where the result goes: a new folder, or an earlier result of the same video",
+    )
+    parser.add_argument(
+        "--verify",
+        metavar="DIR",
+        help="nothing but this: check the checksum of every file of a data directory, and say which are missing or "
+        "damaged",
     )
     add_frame_options(parser.add_argument_group("frames"))
     add_flow_options(parser.add_argument_group("optical flow"))
@@ -51,7 +58,7 @@ def make_parser():
 def add_frame_options(group):
     group.add_argument(
         "--max_side",
-        type=int,
+        type=whole,
         metavar="N",
         help="scale frames down to at most N pixels on the longer side (default: as they are); time and disk space "
         "grow with its square",
@@ -64,9 +71,9 @@ def add_frame_options(group):
         f"folder it only says how fast it plays (default: {FOLDER_FPS:g})",
     )
     group.add_argument(
-        "--start", type=int, metavar="I", help="first frame, counted from 0 after resampling (default: 0)"
+        "--start", type=whole, metavar="I", help="first frame, counted from 0 after resampling (default: 0)"
     )
-    group.add_argument("--end", type=int, metavar="I", help="the frame after the last one (default: up to the end)")
+    group.add_argument("--end", type=whole, metavar="I", help="the frame after the last one (default: up to the end)")
     group.add_argument(
         "--cuts",
         default="refuse",
@@ -104,7 +111,7 @@ def add_flow_options(group):
     )
     group.add_argument(
         "--passes",
-        type=int,
+        type=whole,
         default=1,
         metavar="N",
         help="2: estimate the flow again, starting from what the first pass has filtered and chained, in nearly twice "
@@ -119,14 +126,14 @@ def add_flow_options(group):
     group.add_argument(
         "--iters",
         dest="iterations",
-        type=int,
+        type=whole,
         default=20,
         metavar="N",
         help="RAFT's iterations a pair (default: %(default)s)",
     )
     group.add_argument(
         "--max_interval",
-        type=int,
+        type=whole,
         metavar="N",
         help=f"estimate flow between all frames up to N apart, and, up to {REACH}N, between those that are "
         f"{', '.join(map(str, SPACED))} apart (default: all pairs of up to {ALL_PAIRS_UP_TO} frames, "
@@ -146,7 +153,7 @@ def add_filter_options(group):
     )
     group.add_argument(
         "--max_direct",
-        type=int,
+        type=whole,
         metavar="N",
         help="trust estimated flow between frames up to N apart; pairs further apart hold what chaining brings there "
         "(default: no limit)",
@@ -188,7 +195,7 @@ def add_other_options(group):
     )
     group.add_argument(
         "--workers",
-        type=int,
+        type=whole,
         metavar="N",
         help="processes that share the source frames, each with one thread and up to about 1.5 GB of memory; the "
         "result does not depend on it (default: one for each core, as memory allows; one for a small video)",
@@ -198,7 +205,13 @@ def add_other_options(group):
 
 @command
 def main(arguments=None):
-    args = vars(make_parser().parse_args(arguments))
+    parser = make_parser()
+    args = vars(parser.parse_args(arguments))
+    directory = args.pop("verify")
+    if directory is not None:
+        return verify(directory)
+    if args["input"] is None or args["data_dir"] is None:
+        parser.error("expected INPUT and --data_dir DIR, or --verify DIR")
     args["source"], args["chain"] = args.pop("input"), not args.pop("no_chain")
     args["fusion"] = not args.pop("no_fusion")
     try:
@@ -206,6 +219,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    return None
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from flow.appearance import Appearance, CensusAppearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
 from flow.estimators import DisFlow, describe, make_estimator
@@ -39,12 +41,15 @@ from preprocess.stages import (
     filter_flow,
     open_work,
 )
+from preprocess.verify import remove_damaged
 from preprocess.workers import Workers, available_memory, one_thread, usable_cores
 from util import BoundedCache, UserError, pick_device
 
-SUSPICIOUS_VALID = 0.1
+BY_CHANCE = 0.35  # of the pixels are valid between adjacent frames of noise, blobs, and pictures of different scenes
+SUSPICIOUS_VALID = 0.5  # scenes and videos have at least 0.67
 WORKER_MEMORY = 1.5e9  # bytes that one may take, at 854 x 480
 WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
+CHECKED = ("adjacent", "flow", "valid_direct", "flow_chained", "valid", "counts")  # folders of what may be kept
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 
 
@@ -107,6 +112,7 @@ def do_stages(data, estimator, plan, passes, device, bar):
     discard_stale(data, settings_of_stages(estimator, plan), bar)
     data.manifest.update(partners=plan.partners, chained=plan.chain)
     data.save_manifest()
+    remove_damaged(data, CHECKED, bar)
     todo = unfinished_frames(data, plan)
     check_free_disk(data, todo, plan.keep_direct, passes, bar)
     if not isinstance(data, FirstPass):  # that is told with the second
@@ -143,8 +149,8 @@ def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct,
         load_raft(raft_weights or download_large())
     elif isinstance(flow, str) and flow not in ("auto", "dis"):
         raise UserError(f"--flow {flow}: expected auto, raft or dis")
-    if not 0 < cycle_threshold < 1000:
-        raise UserError(f"--cycle_th {cycle_threshold:g}: expected pixels above 0 and below 1000")
+    if not 0.01 <= cycle_threshold < 1000:
+        raise UserError(f"--cycle_th {cycle_threshold:g}: expected pixels from 0.01 on and below 1000")
     if cuts not in ("refuse", "ignore", "split"):
         raise UserError(f"--cuts {cuts}: expected refuse, ignore or split")
     for name, value, what in (("max_interval", max_interval, "1 frame"), ("max_direct", max_direct, "1 frame"),
@@ -319,6 +325,12 @@ def crew(data, estimator, plan, frames, device):
 # What the user sees
 
 
+def adjacent_share(data):
+    """Median share of pixels that are valid, of the pairs of adjacent frames."""
+    counts = data.pair_counts
+    return float(np.median([counts.diagonal(1), counts.diagonal(-1)])) / (data.height * data.width)
+
+
 def summarise(data, seconds, bar):
     """What there is now, what it took, and what to do with it."""
     pairs = sum(map(len, data.manifest["partners"]))
@@ -327,8 +339,10 @@ def summarise(data, seconds, bar):
         f"done: {data.num_frames} frames of {data.width}x{data.height}, {pairs} pairs, {valid:.1%} of their pixels "
         f"valid, {gigabytes(data.disk_used())} on disk, {seconds:.0f} s"
     )
-    if valid < SUSPICIOUS_VALID:
-        bar.write("warning: little of the flow is consistent, expect poor tracks (cuts in the video? --start, --end)")
+    adjacent = adjacent_share(data)
+    if adjacent < SUSPICIOUS_VALID:
+        bar.write(f"warning: little of the flow is consistent: {adjacent:.0%} of the pixels between adjacent frames, "
+                  f"where unrelated pictures have up to {BY_CHANCE:.0%}; expect poor tracks (cuts? --start, --end)")
     bar.write(
         f"next: python train.py --config configs/default.txt --data_dir {shlex.quote(str(data.path))} "
         f"--out_dir {shlex.quote('runs/' + data.name)}"

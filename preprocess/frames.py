@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,8 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageOps
 
-from loaders.data_dir import write_image
-from util import UserError
+from files import FFMPEG_INPUT, IMAGE_FORMATS, MOST_PIXELS, UserError, check_image_size, regular_file
+from loaders.data_dir import owner_of_image, write_image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 FRAME_FOLDERS = {"frames", "images", "color", "rgb"}  # not names of videos: the folder above has it
@@ -65,8 +66,7 @@ def open_source(source):
     path = Path(source)
     if path.is_dir():
         return FolderSource(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected a video file or a folder of png or jpg frames")
+    regular_file(path, "a video file or a folder of png or jpg frames")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise UserError(f"{path}: a single image; expected a video file or a folder of at least 2 frames")
     return VideoSource(path)
@@ -116,9 +116,9 @@ class VideoSource:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: empty file; expected a video")
         # ffmpeg without an output: describes the file and fails. "file:" keeps odd names from being taken for protocols
-        listing = run_ffmpeg("-i", f"file:{path}").stderr
-        if "Input #0, tty" in listing:  # ffmpeg would draw the letters
-            raise UserError(f"{path}: a text file; expected a video")
+        listing = run_ffmpeg(*FFMPEG_INPUT, "-i", f"file:{path}").stderr
+        if "not on whitelist" in listing:  # a text, of which ffmpeg would draw the letters; a list of other files
+            raise UserError(f"{path}: not a readable video (a text, a playlist, an image?)")
         if "Video:" not in listing:
             raise UserError(f"{path}: not a readable video ({error_line(listing) or 'no video stream in it'})")
         rate = re.search(r"Video:.* ([\d.]+) (?:fps|tbr)", listing)
@@ -131,7 +131,8 @@ class VideoSource:
         """Decode one frame after the other. UserError when the file is truncated or damaged before the last one."""
         rate = ["-vf", f"fps={fps}"] if fps else ["-fps_mode", "passthrough"]
         output = ["-map", "0:v:0", "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-xerror", "-i", f"file:{self.path}"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-xerror", *FFMPEG_INPUT,
+                   "-i", f"file:{self.path}"]
         with tempfile.TemporaryFile() as log:  # not a pipe: nobody would empty it
             process = subprocess.Popen([*command, *rate, *output], stdout=subprocess.PIPE, stderr=log)
             try:
@@ -166,6 +167,8 @@ def read_ppm(stream):
     if header[0].strip() != b"P6" or not header[2]:
         return None
     width, height = map(int, header[1].split())
+    if width * height > MOST_PIXELS:
+        raise UserError(f"frames of {width}x{height}; expected at most {MOST_PIXELS / 1e6:.0f} million pixels")
     pixels = stream.read(width * height * 3)
     if len(pixels) < width * height * 3:
         return None
@@ -189,6 +192,7 @@ def files_fingerprint(files):
     """sha256 over the contents of files, in order."""
     digest = hashlib.sha256()
     for path in files:
+        regular_file(path)
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -196,21 +200,20 @@ def files_fingerprint(files):
 
 def open_image(path):
     """A decoded PIL image, upright. UserError when it is unreadable or truncated."""
+    check_image_size(path, "an image")
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=IMAGE_FORMATS) as image:
+            warnings.simplefilter("ignore")  # of sizes, which are checked, and of oddities that are read all the same
             return ImageOps.exif_transpose(image)
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError for broken PNG chunks
-        reason = "cannot identify the format" if "identify" in str(error) else error
-        raise UserError(f"{path}: unreadable or truncated image ({reason})") from error
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        raise UserError(f"{path}: unreadable or truncated image ({str(error)[:100]})") from None
 
 
 def read_rgb(path):
     """An image file of any kind -> uint8 (H, W, 3)."""
     image = open_image(path)
     if image.mode.startswith(("I", "F")):  # 16-bit gray, of which PIL's own conversion keeps the wrong end
-        gray = np.asarray(image).astype(np.float64)
+        gray = np.nan_to_num(np.asarray(image).astype(np.float64))
         gray = gray / 257 if gray.max() > 255 else gray
         return np.repeat(np.clip(np.rint(gray), 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
     if "A" in image.mode or "transparency" in image.info:
@@ -257,7 +260,7 @@ def extract_frames(source, folder, options, progress=iter):
             raise UserError(f"{where}: {found} pixels, the frames before it {before}; expected frames of one size")
         frame = shrink(frame, size)
         digest.update(np.ascontiguousarray(frame).data)
-        write_image(Path(folder) / f"{number - 1:05d}.png", frame)
+        write_image(Path(folder) / f"{number - 1:05d}.png", frame, owner_of_image("color", number - 1))
     if number < 2:
         chosen = f" from frame {options.start} on" if options.start else ""
         raise UserError(f"{source.path or source.name}: {number} frame(s){chosen}; expected at least 2")
@@ -290,11 +293,14 @@ def checked_size(source, frame, max_side):
 def staged_folder(folder):
     """Yield a temporary folder beside `folder` that takes its place on success and is deleted on failure."""
     folder = Path(folder)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    staged = folder.with_name(f".{folder.name}.tmp")
     staged.mkdir(parents=True)
     try:
         yield staged
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            folder.unlink(missing_ok=True)
         os.replace(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -326,4 +332,5 @@ def write_masks(folder, destination, options, video):
             found, expected = (f"{width}x{height}" for height, width in (mask.shape, original))
             raise UserError(f"{file}: mask of {found} pixels; expected {expected}, as the frames")
         mask = shrink(mask.astype(np.uint8) * 255, size)
-        write_image(Path(destination) / f"{number:05d}.png", (mask > 127).astype(np.uint8) * 255)
+        mask = (mask > 127).astype(np.uint8) * 255
+        write_image(Path(destination) / f"{number:05d}.png", mask, owner_of_image("masks", number))

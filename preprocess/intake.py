@@ -2,15 +2,15 @@
 
 import contextlib
 import itertools
-import os
 from dataclasses import asdict
 from pathlib import Path
 
-from loaders.data_dir import DataDir, remove_stale_files
+from files import UserError, locked_folder
+from loaders.data_dir import DataDir
 from preprocess.frames import extract_frames, files_fingerprint, list_images, staged_folder, write_masks
 from preprocess.report import changes
 from preprocess.stages import FOLDERS
-from util import UserError
+from preprocess.verify import damaged_images
 
 
 @contextlib.contextmanager
@@ -28,54 +28,42 @@ def locked(path):
                 raise UserError(
                     f"--data_dir {path}: holds other files ({file.name}); expected a new folder or a data directory"
                 )
-    path.mkdir(parents=True, exist_ok=True)
-    lock = lock_folder(path)
-    try:
-        remove_stale_files(path)
+    with locked_folder(path):
         yield path
-    finally:
-        with contextlib.suppress(OSError):  # not empty, so something came of it
-            path.rmdir()
-        if lock is not None:
-            os.close(lock)
-
-
-def lock_folder(path):
-    """A descriptor that locks the folder until it is closed or the process ends; None where there are no locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"--data_dir {path}: in use by another preprocessing; wait for it or stop it") from None
-    except OSError:  # some network file systems have no locks
-        pass
-    return descriptor
 
 
 def prepare_frames(path, source, options, masks, overwrite, bar):
     """The data directory with its frames and masks in place, read again when the options ask for others."""
     data = open_existing(path, overwrite)
     content = source.fingerprint()
-    if data is not None and data.manifest["video"]["source_fingerprint"] != content:
+    if data is not None and data.manifest["video"].get("source_fingerprint") != content:
         if not overwrite:
             raise UserError(
-                f"--data_dir {path}: made from another video ({data.manifest['video']['source'] or data.name}); "
+                f"--data_dir {path}: made from another video ({data.manifest['video'].get('source') or data.name}); "
                 "choose another folder, or give --overwrite to replace it"
             )
         data = None
     wanted = asdict(options)
     earlier = data.manifest["settings"].get("frames") if data else None
-    if earlier == wanted:
+    if earlier == wanted and sound_frames(data, source, options, bar):
         refresh_masks(data, masks, options, bar)
         return data
-    if earlier is not None:
+    if earlier not in (None, wanted):
         bar.write(f"frames: done again ({changes(earlier, wanted)}), and all stages after")
     return new_frames(path, source, options, masks, content=content, bar=bar)
+
+
+def sound_frames(data, source, options, bar):
+    """Whether the frames are what they were, those that are missing or damaged made again from the video."""
+    found = damaged_images(data)
+    for folder, _, error in found:
+        bar.write(f"{error}: now")
+        if folder == "masks":
+            data.manifest["settings"]["masks"] = "damaged"  # refresh_masks writes them again
+    if not any(folder == "color" for folder, *_ in found):
+        return True
+    with staged_folder(data.path / "color") as staged:
+        return extract_frames(source, staged, options, bar.frames)["fingerprint"] == data.fingerprint
 
 
 def open_existing(path, overwrite):
@@ -102,7 +90,7 @@ def new_frames(path, source, options, masks, content, bar):
         for folder in ("masks", *itertools.chain(*FOLDERS.values())):
             data.remove(folder)
     data.manifest["settings"] = {"frames": asdict(options), "masks": masks_fingerprint(masks)}
-    data.manifest["finished"] = ["frames"]
+    data.manifest.update(finished=["frames"], checksums=True)
     data.save_manifest()
     return data
 
@@ -110,7 +98,7 @@ def new_frames(path, source, options, masks, content, bar):
 def refresh_masks(data, masks, options, bar):
     """Write the masks again when they are others than before; nothing else depends on them."""
     wanted = masks_fingerprint(masks)
-    if data.manifest["settings"]["masks"] == wanted:
+    if data.manifest["settings"].get("masks") == wanted:
         return
     bar.write("masks: " + ("removed" if masks is None else "written again"))
     if masks is not None:

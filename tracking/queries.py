@@ -6,12 +6,11 @@ centres at +0.5 (TAP-Vid's raster), so that 0 and W are the left and right edges
 
 import math
 import re
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from util import UserError, load_npz
+from files import UserError, check_image_size, load_npz, size_in
 
 QUERIES_HELP = """what to track:
   grid[:STEP][@FRAME]  every STEP-th pixel of FRAME (default: about 1000 points of frame 0), e.g. grid:8@12
@@ -44,7 +43,7 @@ def parse_queries(text, num_frames, video_size, mask=None):
 
 def parse_grid(text):
     """'grid[:STEP][@FRAME]' -> (step or None, frame)."""
-    match = re.fullmatch(r"grid(?::([0-9]+))?(?:@(-?[0-9]+))?", text)
+    match = re.fullmatch(r"grid(?::([0-9]{1,9}))?(?:@(-?[0-9]{1,9}))?", text)
     if not match or (match[1] and int(match[1]) == 0):
         raise UserError(f"--queries {text}: expected grid[:STEP][@FRAME] with a positive STEP, for example grid:8@0")
     return (int(match[1]) if match[1] else None), int(match[2] or 0)
@@ -87,7 +86,7 @@ def parse_points(text):
     """'t,y,x;t,y,x' -> (Q, 3) float64."""
     rows = [row for row in text.split(";") if row.strip()]
     try:
-        queries = [[float(value) for value in row.split(",")] for row in rows]
+        queries = [[float(value) for value in row.split(",")] for row in rows if text.isascii()]
     except ValueError:
         queries = []
     if not queries or any(len(row) != 3 for row in queries):
@@ -102,8 +101,9 @@ def read_queries(path, video_size):
     if queries is None or queries.ndim != 2 or queries.shape[1] != 3 or queries.dtype.kind not in "fiu":
         found = "no such array" if queries is None else f"shape {queries.shape}, {queries.dtype}"
         raise UserError(f"--queries {path}: expected an array query_points (Q, 3) of numbers t, y, x; found {found}")
-    if "video_size" in arrays and tuple(arrays["video_size"]) != tuple(video_size):
-        (theirs_y, theirs_x), (y, x) = arrays["video_size"], video_size
+    theirs = size_in(path, arrays)
+    if theirs not in (None, tuple(video_size)):
+        (theirs_y, theirs_x), (y, x) = theirs, video_size
         raise UserError(f"--queries {path}: made for a video of {theirs_x}x{theirs_y} pixels, this one has {x}x{y}")
     return queries.astype(np.float64)
 
@@ -140,15 +140,13 @@ def read_mask(path, sizes):
         path: image of any of the `sizes` [(H, W), ...], the first of which is the size returned.
     Raises: UserError for an unreadable file or another size.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"--mask {path}: no such file")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
-    if image is None:
-        raise UserError(f"--mask {path}: not a readable image")
-    if image.shape[:2] not in [tuple(size) for size in sizes]:
+    size = check_image_size(path, "--mask, an image")
+    if size not in [tuple(size) for size in sizes]:
         expected = " or ".join(dict.fromkeys(f"{width}x{height}" for height, width in sizes))
-        raise UserError(f"--mask {path}: the image is {image.shape[1]}x{image.shape[0]}, expected {expected}")
+        raise UserError(f"--mask {path}: the image is {size[1]}x{size[0]}, expected {expected}")
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.shape[:2] != size:
+        raise UserError(f"--mask {path}: not a readable image")
     mask = image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(axis=-1)
     height, width = sizes[0]
     if mask.shape != (height, width):

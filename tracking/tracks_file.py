@@ -16,11 +16,13 @@ tracks.npz holds, for Q queries in a video of N frames:
 """
 
 import csv
+import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from util import UserError, atomic_path, inside_video, load_npz
+from files import UserError, check_arrays, load_npz, size_in, write_file, write_npz
+from util import inside_video
 
 CONVENTION = (
     "Positions are in pixels of the ORIGINAL video (video_size = height, width) with pixel centres at +0.5, the raster "
@@ -33,7 +35,7 @@ COTRACKER_CONVENTION = (
 VISIBILITY = ("visible", "occluded", "outside", "uncertain")  # the words of the codes 0 to 3
 UNCERTAIN = 1 / 3, 2 / 3  # occlusion scores between which neither hidden nor visible is twice as likely as the other
 CSV_COLUMNS = ("query", "frame", "x", "y", "visible", "occlusion_score", "depth", "visibility")
-SHAPES = {"query_points": "Q3", "tracks": "QN2", "occluded": "QN", "occlusion_score": "QN", "depth": "QN"}
+SHAPES = {"tracks": "QN2", "query_points": "Q3", "occluded": "QN", "occlusion_score": "QN", "depth": "QN"}
 
 
 @dataclass
@@ -97,8 +99,7 @@ def write_tracks(path, tracks):
         "fps": np.float32(tracks.fps),
         "convention": np.array(CONVENTION),
     }
-    with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+    write_npz(path, **arrays)
 
 
 def read_tracks(path):
@@ -107,37 +108,27 @@ def read_tracks(path):
     missing = [name for name in Tracks.__dataclass_fields__ if name not in arrays]
     if missing:
         raise UserError(f"{path}: not a tracks file of track.py: it has no {', '.join(missing)}")
-    check_shapes(path, arrays)
+    check_arrays(path, arrays, SHAPES | {"fps": ""})
     return Tracks(
-        *(arrays[name] for name in SHAPES),
-        frame_size=tuple(int(side) for side in arrays["frame_size"]),
-        video_size=tuple(int(side) for side in arrays["video_size"]),
+        **{name: arrays[name] for name in SHAPES},
+        frame_size=size_in(path, arrays, "frame_size"),
+        video_size=size_in(path, arrays),
         fps=float(arrays["fps"]),
     )
-
-
-def check_shapes(path, arrays):
-    """UserError unless the arrays agree on Q and N."""
-    letters = dict(zip("QN", arrays["tracks"].shape)) | {"2": 2, "3": 3}
-    for name, shape in SHAPES.items():
-        expected = tuple(letters.get(letter) for letter in shape)
-        if arrays[name].shape != expected:
-            raise UserError(f"{path}: {name} has shape {arrays[name].shape}, expected {expected}")
 
 
 def write_cotracker(path, tracks):
     """Write `tracks` as CoTracker's arrays: tracks (1, N, Q, 2), visibility (1, N, Q), integer pixel centres."""
     queries = tracks.query_points.astype(np.float32)
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            tracks=tracks.tracks.transpose(1, 0, 2)[None].astype(np.float32) - 0.5,
-            visibility=~tracks.occluded.T[None].astype(bool),
-            queries=np.concatenate([queries[:, :1], queries[:, [2, 1]] - 0.5], axis=1),
-            video_size=np.array(tracks.video_size, np.int32),
-            fps=np.float32(tracks.fps),
-            convention=np.array(COTRACKER_CONVENTION),
-        )
+    write_npz(
+        path,
+        tracks=tracks.tracks.transpose(1, 0, 2)[None].astype(np.float32) - 0.5,
+        visibility=~tracks.occluded.T[None].astype(bool),
+        queries=np.concatenate([queries[:, :1], queries[:, [2, 1]] - 0.5], axis=1),
+        video_size=np.array(tracks.video_size, np.int32),
+        fps=np.float32(tracks.fps),
+        convention=np.array(COTRACKER_CONVENTION),
+    )
 
 
 def read_cotracker(path):
@@ -163,16 +154,16 @@ def write_csv(path, tracks):
 
     Nine digits give each float32 back; visibility is a word of VISIBILITY.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        words = np.array(VISIBILITY)[tracks.visibility]
-        for query in range(len(tracks.tracks)):
-            for frame, (x, y) in enumerate(tracks.tracks[query]):
-                numbers = (x, y, tracks.occlusion_score[query, frame], tracks.depth[query, frame])
-                x, y, score, depth = (f"{number:.9g}" for number in numbers)
-                visible = int(not tracks.occluded[query, frame])
-                writer.writerow([query, frame, x, y, visible, score, depth, words[query, frame]])
+    text, words = io.StringIO(), np.array(VISIBILITY)[tracks.visibility]
+    writer = csv.writer(text)
+    writer.writerow(CSV_COLUMNS)
+    for query in range(len(tracks.tracks)):
+        for frame, (x, y) in enumerate(tracks.tracks[query]):
+            numbers = (x, y, tracks.occlusion_score[query, frame], tracks.depth[query, frame])
+            x, y, score, depth = (f"{number:.9g}" for number in numbers)
+            visible = int(not tracks.occluded[query, frame])
+            writer.writerow([query, frame, x, y, visible, score, depth, words[query, frame]])
+    write_file(path, text.getvalue().encode())
 
 
 def read_csv(path, video_size, num_frames, fps):

@@ -3,6 +3,7 @@
 Conventions: a step is one optimiser step; progress in [0, 1] is how much of the run is over.
 """
 
+import copy
 import math
 import time
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from networks.model import VideoModel
 from training import ranks
 from util import seed_everything
 
+MOST_HALVINGS = 3  # of the learning rates, after losses that were not finite
 IMAGE_TIME_SHARE = 0.03  # of the training time may go to TensorBoard images
 
 
@@ -121,6 +123,28 @@ class Parts(NamedTuple):
         """Draw from here on what no other rank draws."""
         seed_everything(seed)
         self.sampler.reseed(seed)
+
+
+class Standing:
+    """Where a run stands: its step, how often its learning rates were halved, and its last sound state."""
+
+    def __init__(self, parts, clock, config, data, state=None):
+        self.parts, self.clock, self.config, self.data = parts, clock, config, data
+        self.step, self.halvings = (state["step"], state.get("halvings", 0)) if state else (0, 0)
+        self.good = self.snapshot()
+
+    def snapshot(self):
+        """A checkpoint's content, as it is now."""
+        return self.parts.snapshot(self.step, self.clock.elapsed, self.config, self.data) | {"halvings": self.halvings}
+
+    def fall_back(self):
+        """Go back to the last sound state, with half the learning rates, if not halved too often -> how often then."""
+        tries = self.halvings + 1
+        self.halvings = min(tries, MOST_HALVINGS)
+        self.good |= {"halvings": self.halvings}
+        self.step = self.good["step"]
+        self.parts.restore(copy.deepcopy(self.good))  # the optimiser takes tensors as they are, and changes them
+        return tries
 
 
 class Curves:

@@ -12,6 +12,7 @@ import torch
 
 import checkpoints
 import preprocess
+import train
 from benchmarks.scenes import SceneFlow, make_scene
 from networks import query
 from tests.helpers.paths import ROOT
@@ -89,19 +90,35 @@ def test_checkpoints_are_pruned_and_the_best_is_kept(data_dir, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["num_iters"] == 10
 
 
-def test_non_finite_loss_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
+def poison_calls(monkeypatch, poison):
+    """Let one term of the loss be NaN in calls of these numbers, from 1."""
     original, calls = volume.volume_terms, []
 
     def poisoned(*arguments, **scales):
         terms, statistics, error = original(*arguments, **scales)
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) in poison:
             terms["smoothness"] = terms["smoothness"] * float("nan")
         return terms, statistics, error
 
     monkeypatch.setattr(volume, "volume_terms", poisoned)
-    with pytest.raises(UserError, match=r"step 5: non-finite .*loss/smoothness"):
-        run(data_dir, tmp_path / "run", *RENDERING["volume"], "--num_iters", 20, "--log_every", 4)
+
+
+def test_non_finite_losses_halve_the_rates_from_the_last_sound_state_on(data_dir, tmp_path, monkeypatch, capsys):
+    poison_calls(monkeypatch, [6, 11])
+    options = [*RENDERING["volume"], "--num_iters", 12, "--log_every", 4, "--lr_schedule", "halve", "--lr_every", 1]
+    state = run(data_dir, tmp_path / "run", *options, "--lr_mapping", 0.008, "--ema", 0, "--lr_warmup", 0)
+    assert (state["step"], state["halvings"]) == (12, 2)
+    assert {group["name"]: group["lr"] for group in state["optimizer"]["param_groups"]}["mapping"] == 0.002
+    said = [line for line in capsys.readouterr().out.splitlines() if "non-finite" in line]
+    assert len(said) == 2 and "step 5: non-finite" in said[0] and "the state after step 4" in said[1]
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_non_finite_loss_at_last_stops_with_step_and_term(data_dir, tmp_path, monkeypatch):
+    poison_calls(monkeypatch, range(6, 1000))
+    with pytest.raises(UserError, match=r"step 4: non-finite .*loss/smoothness.* halved 3 times"):
+        run(data_dir, tmp_path / "run", *RENDERING["volume"], "--num_iters", 20, "--log_every", 4, "--save_every", 1)
     saved = checkpoints.read(checkpoints.newest(tmp_path / "run"))
     assert saved["step"] == 4
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
@@ -118,6 +135,26 @@ def test_sigterm_saves_and_exits_cleanly(data_dir, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "SIGTERM" in output
     assert checkpoints.read(checkpoints.newest(tmp_path / "run"))["step"] > 0
+
+
+def test_a_signal_in_the_midst_of_something_long_saves_in_time(data_dir, tmp_path, monkeypatch):
+    maps = "--error_map", "render", "--error_map_every", 0.5
+    options = [*RENDERING["volume"], *maps, "--log_every", 2, "--num_iters", 8]
+    whole = run(data_dir, tmp_path / "whole", *options)
+
+    def without_end(*_):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(100)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "render_error_maps", without_end)
+        patch.setattr(train, "GRACE", 0.2)
+        began = time.monotonic()
+        assert run(data_dir, tmp_path / "run", *options)["step"] == 2  # maps were due after step 4, before its log
+        assert time.monotonic() - began < 20
+    resumed = run(data_dir, tmp_path / "run", *options, "--resume")
+    for key in ("model", "optimizer", "sampler", "rng", "step"):
+        assert_equal(resumed[key], whole[key])
 
 
 def test_time_limit_ends_the_schedule(data_dir, tmp_path):

@@ -34,6 +34,9 @@ def test_davis_pickle_in_both_query_modes(tmp_path, protocol):
         np.testing.assert_allclose(at_query[:, ::-1], truth.query_points[:, 1:], atol=1e-4)
 
 
+A_B = "a_b-c14cddc0"  # the first 8 hexadecimal digits of sha256("a/b"): "a_b" is another video
+
+
 def test_rgb_stacking_list_and_kinetics_shards(tmp_path):
     stacking = dump(tmp_path / "tapvid_rgb_stacking.pkl", [tapvid_example(k) for k in range(3)])
     assert [truth.name for truth in read_truths(stacking)] == ["00", "01", "02"]
@@ -41,9 +44,9 @@ def test_rgb_stacking_list_and_kinetics_shards(tmp_path):
     shards.mkdir()
     dump(shards / "0000_of_0010.pkl", [tapvid_example(0, encoded=True)])
     dump(shards / "0001_of_0010.pkl", {"a/b": tapvid_example(1, encoded=True)})
-    assert [truth.name for truth in read_truths(shards)] == ["0000_of_0010-00", "a_b"]
+    assert [truth.name for truth in read_truths(shards)] == ["0000_of_0010-00", A_B]
     tapvid.prepare(shards, tmp_path / "out", resolution=16)
-    image = cv2.imread(str(tmp_path / "out" / "a_b" / "frames" / "00010.png"))
+    image = cv2.imread(str(tmp_path / "out" / A_B / "frames" / "00010.png"))
     assert image.shape == (16, 16, 3)
 
 

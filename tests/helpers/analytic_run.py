@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from loaders.data_dir import DataDir, write_image
+from loaders.data_dir import DataDir, owner_of_image, write_image
 
 NUM_FRAMES, SIZE, VIDEO_SIZE, FPS = 5, (24, 32), (51, 71), 12.5
 SCALE = np.array(VIDEO_SIZE[::-1]) / np.array(SIZE[::-1])  # the user's pixels over the model's, (x, y)
@@ -76,14 +76,15 @@ def make_run(folder):
              "height": SIZE[0], "width": SIZE[1], "original_height": VIDEO_SIZE[0], "original_width": VIDEO_SIZE[1],
              "has_masks": True}
     data = DataDir.create(folder, video)
-    data.manifest["finished"] = ["frames", "counts"]
+    data.manifest.update(finished=["frames", "counts"], partners=[[]] * NUM_FRAMES, pair_counts=[[]] * NUM_FRAMES)
     data.save_manifest()
     random = np.random.default_rng(0)
     for i in range(NUM_FRAMES):
-        write_image(folder / f"color/{i:05d}.png", random.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+        image = random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        write_image(folder / f"color/{i:05d}.png", image, owner_of_image("color", i))
         mask = np.zeros(SIZE, np.uint8)
         mask[8:16, 10:22] = 255
-        write_image(folder / f"masks/{i:05d}.png", mask)
+        write_image(folder / f"masks/{i:05d}.png", mask, owner_of_image("masks", i))
     model = SimpleNamespace(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1], refined_by_flow=False)
     return SimpleNamespace(
         model=model, video=video, data_dir=str(folder), step=1

@@ -1,6 +1,11 @@
 """Commands as functions, and the one line that a user's mistake ends in."""
 
+import contextlib
+from pathlib import Path
+
 import pytest
+
+STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
 def call(main, *arguments):
@@ -16,3 +21,24 @@ def refused(capsys, main, *arguments):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip() and "frame/s" not in line]
     assert len(lines) == 1 and lines[0].startswith("error: "), lines
     return lines[0]
+
+
+@contextlib.contextmanager
+def peak_memory():
+    """Yield a list that afterwards holds the peak of this process's memory, and how much that is above before; bytes.
+
+    Both are 0 where the system does not tell.
+    """
+    peak = []
+    if FORGET.exists():
+        FORGET.write_text("5")  # the peak begins anew
+    before = memory("VmRSS")
+    try:
+        yield peak
+    finally:
+        peak += [memory("VmHWM"), memory("VmHWM") - before]
+
+
+def memory(which):
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(which)), 0)

@@ -3,18 +3,19 @@ import json
 import numpy as np
 import pytest
 
+from files import UserError, sweep
 from loaders.data_dir import (
     DataDir,
     decode_flow,
     encode_flow,
+    fingerprint_of,
     flow_step_for,
+    owner_of_image,
     pack_mask,
-    remove_stale_files,
     unpack_mask,
     write_array,
     write_image,
 )
-from util import UserError
 
 HEIGHT, WIDTH = 5, 7  # 35 pixels: the last byte of the packed masks is partly used
 PARTNERS = [[1, 2], [0], [0, 1]]
@@ -27,8 +28,8 @@ def make_directory(path):
         "name": "tiny", "source": "memory", "fingerprint": "abc", "num_frames": 3, "height": HEIGHT, "width": WIDTH,
         "original_height": 10, "original_width": 14, "fps": 25.0, "has_masks": True,
     }
-    data = DataDir.create(path, video)
     content = {"flow": {}, "valid": {}, "color": random.integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)}
+    data = DataDir.create(path, video | {"fingerprint": fingerprint_of(content["color"])})
     data.manifest.update(partners=PARTNERS, pair_counts=[[3, 4], [5], [6, 7]], finished=["frames", "counts"])
     for i, partners in enumerate(PARTNERS):
         flow = random.uniform(-9, 9, (len(partners), HEIGHT, WIDTH, 2)).astype(np.float32)
@@ -36,8 +37,8 @@ def make_directory(path):
         data.write("flow", i, encode_flow(flow, data.flow_step))
         data.write("valid_direct", i, pack_mask(masks))
         data.write("counts", i, masks.any(1).sum(0).astype(np.uint16))
-        write_image(path / f"color/{i:05d}.png", content["color"][i])
-        write_image(path / f"masks/{i:05d}.png", masks[0, 0].astype(np.uint8) * 255)
+        write_image(path / f"color/{i:05d}.png", content["color"][i], owner_of_image("color", i))
+        write_image(path / f"masks/{i:05d}.png", masks[0, 0].astype(np.uint8) * 255, owner_of_image("masks", i))
         content["flow"].update({(i, j): flow[k] for k, j in enumerate(partners)})
         content["valid"].update({(i, j): masks[k] for k, j in enumerate(partners)})
     data.save_manifest()
@@ -85,6 +86,7 @@ def test_packed_masks_take_one_bit_a_pixel():
 
 def edit_manifest(path, **changes):
     manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["checksum"]  # as in those of before there were any
     (path / "manifest.json").write_text(json.dumps(manifest | changes))
 
 
@@ -131,7 +133,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match=r"No space.*a\.npy"):
+    with pytest.raises(UserError, match=r"full while writing .*a\.npy: 0\.2 kB needed, \d.* free"):
         write_array(tmp_path / "a.npy", np.arange(4))
     assert [file.name for file in tmp_path.iterdir()] == ["a.npy"]
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.arange(3))
@@ -142,7 +144,7 @@ def test_stale_temporary_files_are_removed_and_others_kept(tmp_path):
     (tmp_path / ".color.tmp").mkdir()
     for name in ("flow/.00003.123.tmp.npy", "flow/00002.npy", ".color.tmp/00000.png"):
         (tmp_path / name).write_bytes(b"x")
-    remove_stale_files(tmp_path)
+    sweep(tmp_path)
     assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")) == ["flow", "flow/00002.npy"]
 
 

@@ -230,7 +230,7 @@ def sound_only(path):
 
 
 BAD_INPUT = {  # what is wrong: (makes it, what the message says)
-    "missing": (lambda path: path, "no such file or folder; expected a video file or a folder"),
+    "missing": (lambda path: path, "no such file; expected a video file or a folder"),
     "empty folder": (lambda path: save_frames(path, 0), "no png or jpg images"),
     "one frame": (lambda path: save_frames(path, 1), "1 frame"),
     "different sizes": (different_sizes, r"00002\.png: 24x18 pixels, the frames before it 20x18"),

@@ -140,7 +140,7 @@ def test_a_mask_of_the_smaller_size_is_enlarged_and_others_are_refused(tmp_path)
     with pytest.raises(UserError, match="mask.png: the image is 30x20, expected 60x40"):
         read_mask(path, [VIDEO])
     path.write_bytes(b"")
-    with pytest.raises(UserError, match="not a readable image"):
+    with pytest.raises(UserError, match="mask.png: empty; expected --mask"):
         read_mask(path, [VIDEO])
     with pytest.raises(UserError, match="no such file"):
         read_mask(tmp_path / "other.png", [VIDEO])
