@@ -89,7 +89,7 @@ def test_a_missing_extra_is_named(run, monkeypatch, capsys):
         (["--run", "x", "--compare", "nowhere"], "expected a run's folder, a data directory or a tracks.npz"),
         (["--run", "x", "--compare", "page.txt"], "page.txt: not a readable .npz file"),
         (["--run", "x", "--video", "clip"], "of 5 frames of 71x51, but the video shown"),
-        (["--run", "x", "--video", "no.mp4"], "no such file or folder"),
+        (["--run", "x", "--video", "no.mp4"], "no such file"),
         (["--run", "x", "--save", "old.html"], "old.html: exists; give --overwrite"),
         (["--run", "x", "--save", "page.txt"], "expected a file ending in .html"),
         (["--run", "x", "--save", "a.html", "--port", 80], "--port acts on the live page"),

@@ -105,7 +105,9 @@ def test_reference_checkpoint_opens_as_a_run(reference, checkpoint, model, tmp_p
     video = {"name": "clip", "num_frames": num_frames, "height": height, "width": width, "original_height": height,
              "original_width": width, "fps": 10, "fingerprint": "x", "source": "clip.mp4"}
     data = data_dir.DataDir.create(tmp_path / "data", video)
-    data.manifest["finished"] = ["frames", "flow", "filter", "chain", "counts"]
+    others = [[j for j in range(num_frames) if j != i] for i in range(num_frames)]
+    data.manifest |= {"finished": ["frames", "flow", "filter", "chain", "counts"], "partners": others,
+                      "pair_counts": [[0] * len(row) for row in others]}
     data.save_manifest()
     run = load_run(None, tmp_path / "model_100000.pth", tmp_path / "data")
     ids = reference["in/frame_ids_1"]
