@@ -195,7 +195,7 @@ def damaged(made, folder, table):
 
 
 def evil(made, folder, table):
-    """Every evil file, in a child each: its peak of memory is the child's."""
+    """Every evil file."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         for name, make in EVIL.items():
@@ -204,7 +204,7 @@ def evil(made, folder, table):
             arguments = make(here)
             with peak_memory() as peak:
                 code, said = workshop.run(*arguments, folder=here)
-            table.peak = max(table.peak, peak[0])
+            table.peak = max(table.peak, peak[1])
             found = REFUSED if code == 2 and said.count("error: ") == 1 else TRACEBACK if code != 0 else OTHER
             with contextlib.suppress(BlockingIOError):
                 server.accept()
@@ -239,7 +239,8 @@ def main(argv=None):
         evil(made, Path(work) / "evil", table)
     print(table)
     print(f"full disks that stopped a command, in a line, before there was room: {table.refused}")
-    print(f"largest peak of memory on evil files: {table.peak / 1e6:.0f} MB; {time.monotonic() - began:.0f} s")
+    print(f"memory that an evil file took, beyond what the process had: at most {table.peak / 1e6:.0f} MB")
+    print(f"{time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":
