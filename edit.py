@@ -160,14 +160,16 @@ def prepare_stabilise(clip, args):
         queries = grid_queries(args.frame, default_step(clip.size, surface, SURFACE_POINTS), clip.size, surface)
     else:
         queries = parse_queries(args.points, len(clip), clip.size)
+    if len(queries) < stabilise.FEWEST[args.model]:
+        raise UserError(f"--model {args.model} needs {stabilise.FEWEST[args.model]} points or more, got {len(queries)}")
 
     def write(folder):
         tracks = track_queries(clip.source, queries)
         found = stabilise.motions(args.model, tracks.tracks - 0.5, ~tracks.occluded, args.frame, clip.size)
         lost = sum(motion is None for motion in found)
         if lost >= len(clip) - 1 and len(clip) > 1:
-            raise UserError(f"--model {args.model} needs {stabilise.FEWEST[args.model]} points that frame {args.frame} "
-                            f"and another both show; no other frame has so many: give more points, or a mask")
+            raise UserError(f"--model {args.model}: no other frame shows enough of the points that frame {args.frame} "
+                            f"shows (at least {stabilise.FEWEST[args.model]}); give more points, or a mask")
         top, left, height, width = crop_of(clip, args, found)
         with video_writer(folder / "stabilised.mp4", clip.fps) as append:
             for k, frame in enumerate(bar("stabilise")(clip.frames)):
