@@ -96,7 +96,7 @@ def add_clean(parser):
                              "images, one a frame")
     add_frame(parser, "that the mask is of")
     parser.add_argument("--grow", type=int, metavar="PX",
-                        help="pixels that masks are grown by, for soft rims; default: 0.6 %% of the diagonal")
+                        help="pixels that masks are grown by, for soft rims; default: 1.2 %% of the diagonal")
     parser.add_argument("--inpaint", action="store_true",
                         help="guess what no frame shows from around it, which is else left magenta")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from preprocess.frames import list_images, staged_folder
 from util import UserError, atomic_path
@@ -30,8 +31,13 @@ def read(option, path, size):
 
 
 def read_labels(option, path, size):
-    """Labels uint8 (H, W) of a grey PNG: 0 the background; a mask of one grey level is label 1. UserError as read()."""
+    """Labels uint8 (H, W) of a PNG of grey levels or of a palette's indices (as DAVIS has them): 0 the background.
+
+    A mask of a single level is label 1. UserError as read(), or for colours, 16 bits, or when nothing is set.
+    """
     image = read(option, path, size)
+    with Image.open(path) as stored:
+        image = np.array(stored) if stored.mode == "P" else image
     if image.dtype != np.uint8:
         raise UserError(f"{option} {path}: expected an image of 8 bits, got {image.dtype.itemsize * 8}")
     if image.ndim == 3:

@@ -16,13 +16,13 @@ from flow.images import luminance
 class RimSettings:
     """How rims that flow blurs are drawn to the frame's own edges."""
 
-    radius: float = 0.006  # of the frame's diagonal: flow is not further off there
+    radius: float = 0.012  # of the diagonal: twice as far as flow is off there, about
     contrast: float = 0.02  # of the range of luminance: weaker edges are noise
 
 
 def rim_radius(size, settings=RimSettings()):
-    """Whole pixels, at least 1, of the widest gap between a rim and where flow has it. size: (H, W, ...)."""
-    return max(1, round(settings.radius * float(np.hypot(*size[:2]))))
+    """Whole pixels, at least 1, within which the true rim lies around that of flow. size: (H, W, ...)."""
+    return max(1, int(settings.radius * np.hypot(*size[:2])))
 
 
 def guided(values, frame, radius, settings=RimSettings()):
