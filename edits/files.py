@@ -1,0 +1,103 @@
+"""What edits read and leave: labels, layers and masks as images, and the folder of an edit, whole or not at all.
+
+Conventions: images (H, W, ...) of the original video's size; a folder of an edit holds edit.json, which says what made
+it, and by which it is known when it is to be overwritten.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from preprocess.frames import list_images, staged_folder
+from util import UserError, atomic_path
+
+
+def read(option, path, size):
+    """An image as it is stored, (H, W) or (H, W, C), BGR. UserError unless it is readable and of size (H, W)."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{option} {path}: no such file")
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
+    if image is None:
+        raise UserError(f"{option} {path}: not a readable image")
+    if image.shape[:2] != tuple(size):
+        found, expected = (f"{width}x{height}" for height, width in (image.shape[:2], size))
+        raise UserError(f"{option} {path}: the image is {found}, expected {expected}, the size of the video's frames")
+    return image
+
+
+def read_labels(option, path, size):
+    """Labels uint8 (H, W) of a PNG of grey levels or of a palette's indices (as DAVIS has them): 0 the background.
+
+    A mask of a single level is label 1. UserError as read(), or for colours, 16 bits, or when nothing is set.
+    """
+    image = read(option, path, size)
+    with Image.open(path) as stored:
+        image = np.array(stored) if stored.mode == "P" else image
+    if image.dtype != np.uint8:
+        raise UserError(f"{option} {path}: expected an image of 8 bits, got {image.dtype.itemsize * 8}")
+    if image.ndim == 3:
+        if (image[..., :3] != image[..., :1]).any():
+            raise UserError(f"{option} {path}: expected grey levels (labels 0 to n), got colours; to carry a painting "
+                            "use: edit.py paint")
+        image = image[..., 0]
+    levels = np.unique(image[image > 0])
+    if not len(levels):
+        raise UserError(f"{option} {path}: nothing is set in it; expected labels 1 to n on what is to be carried")
+    return (image > 0).astype(np.uint8) if len(levels) == 1 else image
+
+
+def read_layer(option, path, size):
+    """uint8 (H, W, 4) RGBA. UserError as read(), or without an alpha channel, or when nothing is on it."""
+    image = read(option, path, size)
+    if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+        raise UserError(f"{option} {path}: expected RGBA of 8 bits, transparent where the video is to stay")
+    if not image[..., 3].any():
+        raise UserError(f"{option} {path}: fully transparent; there is nothing to paint")
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+
+
+def read_masks(option, folder, num_frames, size):
+    """bool (N, H, W) of a folder of images, one a frame, not 0 on what is meant. UserError for another number."""
+    files = list_images(folder)
+    if len(files) != num_frames:
+        raise UserError(f"{option} {folder}: {len(files)} images; expected {num_frames}, one a frame")
+    images = (read(option, file, size) for file in files)
+    return np.stack([image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(-1) for image in images])
+
+
+def write_png(path, image):
+    """Write uint8 or uint16 (H, W), or uint8 (H, W, 3 or 4) RGB(A)."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", image)[1].data)
+
+
+def check_folder(folder, overwrite):
+    """UserError when the folder of an edit is there already, or is anything but an edit that may be overwritten."""
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "edit.json").is_file():
+        raise UserError(f"--out {folder}: holds something else than an edit; name a folder that is new or empty")
+    if not overwrite:
+        raise UserError(f"--out {folder}: an edit is there already; name another folder, or give --overwrite")
+
+
+@contextlib.contextmanager
+def edit_folder(folder, settings):
+    """Yield a temporary folder that becomes `folder` when all is written; settings: {name: value}, for edit.json."""
+    try:
+        with staged_folder(folder) as staged:
+            yield staged
+            text = json.dumps(settings, indent=1, default=str) + "\n"
+            (staged / "edit.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)):
+            raise UserError(f"--out {folder}: cannot make this folder ({error.strerror})") from error
+        raise
