@@ -246,7 +246,12 @@ function fill() {
   document.body.classList.toggle("one-base", $("base").length < 2);
   document.body.classList.toggle("no-layers", $("overlay").length < 2);
   $("format").replaceChildren(...(scene.formats ?? []).map((format) => new Option(format, format)));
-  if (source.saved) tell("Click or drag on the video: the nearest track that was saved is shown.");
+}
+
+async function showSavedGrid() {
+  $("dense").checked = true;
+  await showGrid();
+  tell("Click or drag on the video: the nearest track that was saved is shown.");
 }
 
 async function start() {
@@ -260,7 +265,8 @@ async function start() {
   connect();
   panes.forEach((pane) => pane.resize());
   fit();
-  if (!source.saved) await readPins();
+  if (source.saved) await showSavedGrid();
+  else await readPins();
   drawPoints();
   document.body.dataset.ready = "true";
 }
