@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import util
+from files import regular_file
 from networks import raft_names
 
 LARGE_URL = "https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth"  # torchvision's, BSD-3-Clause
@@ -53,9 +54,9 @@ def download_large(url=LARGE_URL):
 def load_raft(path):
     """(RAFT in evaluation mode on the CPU, sha256 of its file). UserError when it is missing or of another kind."""
     path = Path(path)
-    expected = "expected RAFT weights (.pth) by the reference's or by torchvision's names"
-    if not path.is_file():
-        raise util.UserError(f"--raft_weights {path}: no such file; {expected}")
+    what = "RAFT weights (.pth) by the reference's or by torchvision's names"
+    expected = f"expected {what}"
+    regular_file(path, what)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever unpickling an arbitrary file may raise
@@ -64,6 +65,8 @@ def load_raft(path):
         state = state.get("state_dict", state.get("model", state))
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise util.UserError(f"--raft_weights {path}: holds no state dict; {expected}")
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise util.UserError(f"--raft_weights {path}: a weight is not a number, or infinite; {expected}")
     try:
         return raft_names.from_state_dict(state), util.file_hash(path)
     except ValueError as error:

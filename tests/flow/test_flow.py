@@ -301,6 +301,6 @@ def test_command_refuses(tmp_path, capsys, change, message):
 def test_command_refuses_bad_images(tmp_path, capsys):
     first, second = write_images(tmp_path, [moving_frames(1)[0], moving_frames(1, width=72)[0]])
     (tmp_path / "text.png").write_text("no image")
-    cases = ((second, "72x64"), (str(tmp_path / "text.png"), "not a readable image"), ("none.png", "no such image"))
+    cases = ((second, "72x64"), (str(tmp_path / "text.png"), "not a readable image"), ("none.png", "no such file"))
     for other, message in cases:
         assert message in refused(capsys, flow_command.main, first, other, "--out", tmp_path / "f.flo")
