@@ -144,7 +144,7 @@ def between_scores(clip, left_out):
 # ---------------------------------------------------------------- the table
 
 
-def clips_of(data, frames=None):
+def clips_of(data):
     """{name: Clip} by tracks and by chains."""
     tracked = open_clip(FlowSource(data))
     return {"tracks": tracked, "chained": Clip(ChainedSource(data), tracked.frames)}

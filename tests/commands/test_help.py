@@ -6,7 +6,7 @@ import pytest
 
 COMMANDS = ("train", "track", "viz", "view", "edit", "evaluate", "export", "preprocess.__main__", "flow.__main__",
             "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes", "benchmarks.demo", "benchmarks.step",
-            "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish")
+            "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish", "benchmarks.edits")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
