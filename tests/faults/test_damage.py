@@ -11,13 +11,6 @@ EVERY = 8  # one in so many pairs of a job and a damage is in the fast part
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workshop")
-    workshop.build(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def expected(made, tmp_path_factory):
     return workshop.sound(made, tmp_path_factory.mktemp("sound"))
 

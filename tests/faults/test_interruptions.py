@@ -12,13 +12,6 @@ MOMENTS = (0, 1, 3)  # writes that succeed before
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workshop")
-    workshop.build(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def expected(made, tmp_path_factory):
     found = {}
     for name, (arguments, results) in WRITING.items():
