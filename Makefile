@@ -7,7 +7,7 @@ VIDEO ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint mutants gpu-check clean
-EXTRAS := requirements-scenes3d.txt requirements-dino.txt
+EXTRAS := requirements-scenes3d.txt requirements-dino.txt requirements-ray.txt requirements-slurm.txt
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -15,10 +15,11 @@ MAY_IMPORT = {  # of ours, besides itself; the commands may import everything
     "checkpoints": {"configs", "loaders", "networks", "util"},
     "training": {"checkpoints", "loaders", "losses", "networks", "util"},
     "tracking": {"loaders", "networks", "util"},
+    "pipeline": {"loaders", "preprocess", "util"},
     "outputs": {"checkpoints", "flow", "loaders", "networks", "tracking", "util"},
     "evaluation": {"checkpoints", "loaders", "networks", "tracking", "util"},
 }
-COMMANDS = {"train", "track", "viz", "evaluate", "benchmarks", "tests"}
+COMMANDS = {"train", "track", "viz", "evaluate", "run", "benchmarks", "tests"}
 MOST_LINES, MOST_LINES_OF_A_TEST, MOST_LINES_OF_A_FUNCTION = 400, 500, 60  # of a function: its body, no docstring
 LONGER = {  # files that may be, and why
     "benchmarks/scenes.py": "generates scenes: a list of what they show",

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-COMMANDS = ("train", "track", "viz", "evaluate", "preprocess.__main__", "flow.__main__",
+COMMANDS = ("train", "track", "viz", "evaluate", "run", "preprocess.__main__", "flow.__main__",
             "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes", "benchmarks.demo", "benchmarks.step",
             "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish")
 
