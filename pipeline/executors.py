@@ -62,12 +62,12 @@ class OnRay:
         connect(self.ray, address)
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         self.largest = [max(node.get(name, 0) for node in nodes) for name in ("CPU", "memory", "GPU")]
-        self.remote = self.ray.remote(carry_out).options(max_retries=retries)
-        self.tasks = {}
+        self.remote, self.retries, self.tasks = self.ray.remote(carry_out), retries, {}
 
     def submit(self, task):
         need = task.need.within(*map(int, self.largest))
-        remote = self.remote.options(num_cpus=need.cores, memory=need.memory, num_gpus=need.gpus, name=task.plan.name)
+        remote = self.remote.options(num_cpus=need.cores, memory=need.memory, num_gpus=need.gpus, name=task.plan.name,
+                                     max_retries=self.retries)
         self.tasks[remote.remote(task.plan, task.names, need.cores, task.frugal)] = task
 
     def finished(self):

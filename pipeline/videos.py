@@ -13,6 +13,7 @@ from util import UserError
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 LONGEST_NAME = 80
+OUR_FILES = {"index.html", "plan.json", "scores.md", "scores.json"}  # beside the videos' folders
 EXPECTED = "expected a video file, a folder of frames or of videos, a list (.txt), or a pattern in quotes"
 
 
@@ -90,7 +91,7 @@ def name_sources(sources, earlier):
 
     earlier: {source: name} of before, which keep their names whether they are among the sources or not.
     """
-    names, taken = {}, {name.casefold() for name in earlier.values()}
+    names, taken = {}, {*OUR_FILES, *(name.casefold() for name in earlier.values())}
     for source in sources:
         name = earlier.get(source)
         if name is None:

@@ -27,7 +27,8 @@ def stub_plan(out, name, scripts=None, keep="all"):
         path = product if stage == "tracks" else str(folder / product)
         stages.append(Stage(stage, f"{stage}-key", (command,), path, ("frugal",)))
     video = Video(name, f"/videos/{name}.mp4", (12, 48, 64), (1, 1, 1))
-    return VideoPlan(video, str(folder), str(folder / "data"), tuple(stages), resources.needs((12, 48, 64)), keep, False)
+    needs = resources.needs(video.size)
+    return VideoPlan(video, str(folder), str(folder / "data"), tuple(stages), needs, keep, False)
 
 
 def calls(out, name):

@@ -1,5 +1,6 @@
 """Many plans on the executor of this process: order, retries, failures, what is left afterwards."""
 
+import multiprocessing
 import time
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from pipeline.executors import InProcess
 from pipeline.plan import left
 from pipeline.resources import Need
 from pipeline.tasks import Outcome
+from tests.helpers.drivers import is_gone, wait_for
 from tests.helpers.stub_plans import COUNT, MAKE, calls, stub_plan
 
 
@@ -83,9 +85,6 @@ def test_what_is_not_kept_goes_and_is_made_again_only_where_needed(tmp_path):
 
 def test_a_command_ends_with_whoever_started_it(tmp_path):
     """A process that is killed takes its command along; the next one has the video at once."""
-    import multiprocessing
-    import os
-
     slow = MAKE + "(path.parent / 'pid').write_text(str(__import__('os').getpid())); __import__('time').sleep(60)"
     plan = stub_plan(tmp_path, "a", {"fit": slow})
     process = multiprocessing.get_context("spawn").Process(target=tasks.carry_out, args=(plan, ("fit",)))
@@ -99,20 +98,13 @@ def test_a_command_ends_with_whoever_started_it(tmp_path):
     pid = int(pid_file.read_text())
     process.kill()
     process.join()
-    wait_for(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in open(f"/proc/{pid}/stat").read().split()[2])
+    wait_for(lambda: is_gone(pid))
     assert tasks.carry_out(stub_plan(tmp_path, "a"), ("fit", "tracks")) == Outcome()
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited for too long"
-        time.sleep(0.05)
 
 
 def test_memory_and_time_of_many_videos_stay_flat(tmp_path):
     """What the engine adds for each of many videos, beside what its commands take, and that it does not grow."""
-    plans = [stub_plan(tmp_path, f"v{k}", {name: COUNT for name in ("data", "fit", "tracks")}) for k in range(20)]
+    plans = [stub_plan(tmp_path, f"v{k}", dict.fromkeys(("data", "fit", "tracks"), COUNT)) for k in range(20)]
     began = time.process_time()
     assert set(carry_out(plans).values()) == {None}
     assert (time.process_time() - began) / len(plans) < 0.2  # seconds of this process for a video
@@ -121,7 +113,7 @@ def test_memory_and_time_of_many_videos_stay_flat(tmp_path):
 @pytest.mark.parametrize("code, words, expected", [
     (2, "bar 1\rbar 2\nerror: x.mp4: cut\n", ("input", "x.mp4: cut")),
     (2, "error: out of GPU memory: lower --chunk\n", ("memory", "out of GPU memory: lower --chunk")),
-    (2, "error: a worker process ended while doing flow (stopped by the system for want of memory?): ...", ("memory", None)),
+    (2, "error: a worker process ended (stopped by the system for want of memory?): ...", ("memory", None)),
     (-9, "half a ba", ("memory", "train was killed (for want of memory?)")),
     (137, "", ("memory", "train was killed (for want of memory?)")),
     (1, "Traceback\n  File\nMemoryError\n", ("memory", "train ended with exit code 1: MemoryError")),
