@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline import status
 from pipeline.plan import ROOT
 from pipeline.tasks import Outcome, carry_out
-from preprocess.workers import usable_cores
+from preprocess.workers import available_memory, usable_cores
 from util import UserError
 
 RAY = (2, 40)  # the oldest that is known to work
@@ -150,16 +150,23 @@ def import_submitit():
 
 
 def check_slurm(partition):
-    """UserError: no SLURM here, or no partition of that name."""
+    """Cores and bytes of the largest machine of the partition, or of any. UserError: no SLURM, or no such partition."""
     if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
         raise UserError("--slurm: no sbatch and sinfo here: expected a machine that submits to SLURM (--slurm local "
                         "tries the same without one)")
-    listed = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True)
+    listed = subprocess.run(["sinfo", "-h", "-N", "-o", "%R %c %m"], capture_output=True, text=True)
     if listed.returncode:
         raise UserError(f"--slurm: {first_line(listed.stderr)}")
-    partitions = sorted(set(listed.stdout.split()))
+    accounting = subprocess.run(["sacct", "-n", "-X"], capture_output=True, text=True)
+    if accounting.returncode:
+        print(f"warning: jobs that SLURM ends cannot be told from slow ones: sacct: {first_line(accounting.stderr)}")
+    nodes = [line.split() for line in listed.stdout.splitlines()]  # partition, cores, MiB
+    partitions = sorted({name for name, _, _ in nodes})
     if partition is not None and partition not in partitions:
         raise UserError(f"--partition {partition}: unknown here; expected one of {', '.join(partitions)}")
+    sizes = [(int(cores.rstrip("+")), int(memory.rstrip("+")) * 2**20) for name, cores, memory in nodes
+             if partition in (None, name)]
+    return tuple(map(max, zip(*sizes)))
 
 
 class BySubmitit:
@@ -170,8 +177,7 @@ class BySubmitit:
 
     def __init__(self, out, cluster, partition=None, minutes=240, gpus=0):
         self.submitit = import_submitit()
-        if cluster == "slurm":
-            check_slurm(partition)
+        self.largest = check_slurm(partition) if cluster == "slurm" else (usable_cores(), available_memory())
         self.folder, self.cluster, self.goes_on = Path(out).resolve() / ".jobs", cluster, cluster == "slurm"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.executor = self.submitit.AutoExecutor(folder=self.folder / "%j", cluster=cluster)
@@ -204,9 +210,10 @@ class BySubmitit:
         tasks, self.queue = self.queue[:count], self.queue[count:]
         kinds = {}
         for task in tasks:
-            gigabytes = 2 ** max(0, math.ceil(math.log2(task.need.memory / GIB)))  # few sizes, so few arrays
-            gpus = min(self.gpus, math.ceil(task.need.gpus))
-            kinds.setdefault((task.need.cores, gigabytes, gpus), []).append(task)
+            need = task.need.within(*self.largest, self.gpus)
+            gigabytes = 2 ** max(0, math.ceil(math.log2(need.memory / GIB)))  # few sizes, so few arrays
+            gigabytes = min(gigabytes, max(1, int(self.largest[1] // GIB)))
+            kinds.setdefault((need.cores, gigabytes, math.ceil(need.gpus)), []).append(task)
         for (cores, gigabytes, gpus), alike in kinds.items():
             asked = {"slurm_gpus_per_node": gpus} if gpus else {}
             self.executor.update_parameters(cpus_per_task=cores, mem_gb=gigabytes, **asked)

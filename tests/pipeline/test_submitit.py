@@ -8,6 +8,7 @@ import pytest
 import run
 from pipeline import engine
 from pipeline.executors import BySubmitit
+from pipeline.resources import Need
 from tests.helpers import drivers
 from tests.helpers.commands import refused
 from tests.helpers.stub_plans import stub_plan
@@ -16,8 +17,8 @@ from tests.pipeline.conftest import FAST
 needs_submitit = pytest.mark.skipif(
     importlib.util.find_spec("submitit") is None, reason="needs requirements-slurm.txt")
 PROGRAMS = {  # that a machine of SLURM has
-    "sinfo": "printf 'cpu\\ngpu\\n'", "sbatch": 'cp "$1" "$0.$$"; echo Submitted batch job 77', "srun": "exit 1",
-    "sacct": "exit 1", "scontrol": "exit 1",
+    "sbatch": 'cp "$1" "$0.$$"; echo Submitted batch job 77',
+    "sinfo": "printf 'cpu 64 1000\\ngpu 4 16000+\\n'", "srun": "exit 1", "sacct": "exit 1", "scontrol": "exit 1",
 }
 
 
@@ -60,16 +61,25 @@ def test_tasks_that_ask_for_the_same_are_one_array(slurm, tmp_path):
     for name in ("a", "b", "c"):
         executor.submit(engine.next_task(stub_plan(tmp_path / "out", name)))
     executor.submit_queue()
+    large = engine.Task(stub_plan(tmp_path / "out", "d"), ("data",), Need(16, 2**36, 0.5), 0)
+    assert executor.largest == (4, 16000 * 2**20)  # of that partition
     scripts = [path.read_text() for path in slurm.glob("sbatch.*")]
     assert len(scripts) == 1 and len(executor.jobs) == 3
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", scripts[0], re.MULTILINE))
     assert asked["array"].startswith("0-2") and asked["partition"] == "gpu" and asked["time"] == "30"
     assert asked["cpus-per-task"] == "1" and asked["mem"] == "2GB" and "gpus-per-node" not in asked
     assert [job.job_id for _, job in executor.jobs] == ["77_0", "77_1", "77_2"]
+    for path in slurm.glob("sbatch.*"):
+        path.unlink()
+    executor.submit(large)
+    executor.submit_queue()
+    (script,) = [path.read_text() for path in slurm.glob("sbatch.*")]
+    for line in ("--cpus-per-task=4", "--mem=15GB", "--gpus-per-node=1"):  # no more than there is, whole GPUs
+        assert f"#SBATCH {line}\n" in script
 
 
-def test_what_slurm_would_refuse(undisturbed, slurm, tmp_path, capsys, monkeypatch):
-    arguments = undisturbed.video, "--out", tmp_path / "out", "--slurm"
+def test_what_slurm_would_refuse(videos, slurm, tmp_path, capsys, monkeypatch):
+    arguments = videos / "a.mp4", "--out", tmp_path / "out", "--slurm"
     if importlib.util.find_spec("submitit") is None:
         assert "requirements-slurm.txt" in refused(capsys, run.main, *arguments)
         return
