@@ -7,7 +7,8 @@ VIDEO ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test lint mutants gpu-check faults clean
-EXTRAS := $(addprefix requirements-,scenes3d.txt dino.txt dlc.txt exr.txt rerun.txt viewer.txt browser.txt faults.txt)
+EXTRAS := $(addprefix requirements-,scenes3d.txt dino.txt dlc.txt exr.txt rerun.txt viewer.txt browser.txt faults.txt ray.txt \
+	slurm.txt)
 BLENDER := $(VENV)/blender
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 2; }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation import pipeline, report, tapvid
+from evaluation import report, tapvid
 from evaluation.baselines import BASELINES, CYCLE_THRESHOLD
 from evaluation.ground_truth import read_truths
 from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
@@ -19,8 +19,8 @@ OCCLUSION_THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2).tolist()
 
 EPILOG = """\
 further commands (each has its own --help):
-  python evaluate.py prepare tapvid_davis.pkl --out DIR   the official TAP-Vid files as folders of frames
-  python evaluate.py run DIR --config configs/default.txt all of them through the pipeline, and the table
+  python evaluate.py prepare tapvid_davis.pkl --out DIR         the official TAP-Vid files as folders of frames
+  python run.py DIR --evaluate DIR --out results/               all of them through the pipeline, and the table
 
 ground truths:
   FILE.npz      query_points (Q,3) t,y,x; target_points (Q,N,2) x,y; occluded (Q,N); video_size (H,W): pixels of the
@@ -48,11 +48,13 @@ def parse_arguments(arguments):
     add("--rows", default="", metavar="LIST",
         help="of each --run, any of model (alone), both (refined by flow), flow (that flow alone), a row for each; "
         "default: one row, as --refine says")
+    add("--only", nargs="+", default=[], metavar="VIDEO", help="of a ground truth of several videos, only these")
     add("--baselines", default="", metavar="LIST",
         help=f"any of {','.join(BASELINES)}: flow is tracked by all stored pairs; direct, chained and mft use the flow "
         "as it was estimated where preprocessing kept it (--keep_direct), else the stored, chained flow")
     add("--data_dir", metavar="DIR",
-        help="data directory for the baselines (default: that of the first --run); alone, the row flow is scored")
+        help="data directory of the runs and for the baselines (default: where training found it, that of the first "
+        "--run); alone, the row flow is scored")
     add("--query_mode", choices=QUERY_MODES, default="strided",
         help="strided: every frame but the query's counts; first: those after it (default: strided)")
     add("--masks", metavar="DIR", help="folder of the object's mask images, for BADJA")
@@ -132,17 +134,17 @@ def predictors(options, video):
         predictor = TracksFile(located)
         predictor.name = Path(path).stem
         add(predictor, path)
-    runs = []
+    runs, data_dir = [], locate(options.data_dir, video, "data") if options.data_dir else None
     for path in options.run:
         located = locate(path, video, "run")
-        predictor = RunTracks(located, None, options.device, options.occlusion_th, refine=options.refine)
+        predictor = RunTracks(located, data_dir, options.device, options.occlusion_th, refine=options.refine)
         predictor.name = Path(path).name
         runs.append(predictor.run)
         for kind in options.rows:
             add(predictor.row(kind), f"{path} {kind}")
         if not options.rows:
             add(predictor, path)
-    data_dir = locate(options.data_dir, video, "data") if options.data_dir else (runs[0].data_dir if runs else None)
+    data_dir = data_dir or (runs[0].data_dir if runs else None)
     for name in options.baselines:
         try:
             add(open_baseline(name, data_dir, options.cycle_th), name)
@@ -161,6 +163,8 @@ def evaluate(options):
     """
     results, errors, scores = {}, {}, {}
     for truth in read_truths(options.ground_truth, options.query_mode, options.masks, options.mask_stride):
+        if options.only and truth.name not in options.only:
+            continue
         found, missing = predictors(options, truth.name)
         truth = with_size(truth, found.values()) if found else truth
         results[truth.name] = {}
@@ -184,6 +188,8 @@ def evaluate(options):
             raise next(iter(missing.values()))
         for name, error in missing.items():
             print(f"{truth.name}: no row {name}: {error}", file=sys.stderr)
+    if missing := set(options.only) - results.keys():
+        raise UserError(f"--only {' '.join(sorted(missing))}: {options.ground_truth} has no video of that name")
     return results, errors, occlusion_curves(scores) if options.occlusion_curve else {}
 
 
@@ -222,8 +228,6 @@ def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments[:1] == ["prepare"]:
         return prepare(arguments[1:])
-    if arguments[:1] == ["run"]:
-        return run(arguments[1:])
     options = parse_arguments(arguments)
     results, errors, curves = evaluate(options)
     print(report.results_table(results))
@@ -256,35 +260,8 @@ def prepare(arguments):
     if options.resolution < 0:
         raise UserError(f"--resolution {options.resolution}: expected pixels, or 0 to keep the size")
     folders = tapvid.prepare(options.source, options.out, options.resolution, options.videos)
-    print(f"{len(folders)} videos in {options.out}; next: python evaluate.py run {options.out}")
-
-
-def run(arguments):
-    """evaluate.py run: preprocess, train, track and score every prepared video."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py run",
-        description="Every video of a prepared folder through preprocess, train and evaluate, one after the other. "
-        "Stop it at any time; the same command goes on. Prints the table with the mean over the videos.",
-    )
-    parser.add_argument("folder", help="what `evaluate.py prepare` wrote")
-    parser.add_argument("--config", default="configs/default.txt", help="preset for train.py (default: %(default)s)")
-    parser.add_argument("--preprocess_args", default="", metavar="'...'", help="options of python -m preprocess")
-    parser.add_argument("--train_args", default="", metavar="'...'", help="further options of train.py")
-    parser.add_argument("--query_mode", choices=QUERY_MODES, default="strided")
-    parser.add_argument("--only", nargs="+", metavar="VIDEO", help="only these videos")
-    parser.add_argument("--out", metavar="FILE", help="write the results: .md, .csv or .json")
-    options = parser.parse_args(arguments)
-    report.check_format(options.out)
-    results = {}
-    for folder in pipeline.find_videos(options.folder, options.only):
-        passed_on = options.preprocess_args, options.train_args
-        tracks = pipeline.fit_video(folder.resolve(), Path(options.config).resolve(), options.query_mode, *passed_on)
-        for truth in read_truths(folder / "ground_truth.npz", options.query_mode):
-            results[folder.name] = {"omnimotion": score(truth, TracksFile(tracks).predict(truth), options.query_mode)}
-        print(report.results_table({folder.name: results[folder.name]}), flush=True)
-    print("\n" + report.results_table(results))
-    if options.out:
-        report.write_results(options.out, results, options.query_mode)
+    following = f"python run.py {options.out} --evaluate {options.out} --out results/"
+    print(f"{len(folders)} videos in {options.out}; next: {following}")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ MAY_IMPORT = {  # of ours, besides itself and files; the commands may import eve
     "training": {"checkpoints", "loaders", "losses", "networks", "util"},
     "tracking": {"loaders", "networks", "util"},
     "exports": {"tracking", "util"},
+    "pipeline": {"loaders", "preprocess", "util"},
     "outputs": {"checkpoints", "flow", "loaders", "networks", "tracking", "util"},
     "viewer": {"exports", "flow", "loaders", "networks", "outputs", "preprocess", "tracking", "util"},
     "edits": {"flow", "loaders", "preprocess", "tracking", "util"},
     "evaluation": {"checkpoints", "loaders", "networks", "tracking", "util"},
 }
-COMMANDS = {"train", "track", "viz", "view", "edit", "evaluate", "export", "benchmarks", "tests"}
+COMMANDS = {"train", "track", "viz", "view", "edit", "evaluate", "export", "run", "benchmarks", "tests"}
 MOST_LINES, MOST_LINES_OF_A_TEST, MOST_LINES_OF_A_FUNCTION = 400, 500, 60  # of a function: its body, no docstring
 LONGER = {  # files that may be, and why
     "benchmarks/scenes.py": "generates scenes: a list of what they show",

@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from benchmarks.scenes import SceneFlow
-from evaluation import pipeline
 from evaluation.predictions import RunTracks
 from loaders.data_dir import DataDir, write_image
 from preprocess import build
 from tests.helpers.evaluation import as_tracks, dump, fails, run_command, tapvid_example, write_npz
-from util import UserError
 
 
 def test_true_tracks_score_full_marks_and_shifted_ones_as_they_should(truth_file, tmp_path, capsys):
@@ -195,7 +193,6 @@ def test_wrong_options(truth_file, tmp_path, capsys):
     assert "not a ground truth" in fails(capsys, "--ground_truth", tmp_path, "--baselines", "static")
     assert "no scored tracks" in fails(capsys, *truth, "--baselines", "static", "--occlusion_curve")
     assert "no checkpoint" in fails(capsys, *truth, "--run", tmp_path)
-    assert "no prepared videos" in fails(capsys, "run", tmp_path)
 
 
 def test_wrong_files(truth_file, tmp_path, capsys):
@@ -226,27 +223,3 @@ def test_wrong_files(truth_file, tmp_path, capsys):
     badja = ("--ground_truth", tmp_path / "dog.json", *static)
     assert "--masks" in fails(capsys, *badja)
     assert "not a BADJA annotation" in fails(capsys, *badja, "--masks", tmp_path / "m")
-
-
-def test_benchmark_run_goes_on_where_it_stopped(truth_file, tmp_path, capsys, monkeypatch):
-    """The commands of each video, in order; a finished video is not done again, a failing step stops with one line."""
-    for name in ("a", "b"):
-        (tmp_path / name / "frames").mkdir(parents=True)
-        (tmp_path / name / "ground_truth.npz").write_bytes(truth_file.read_bytes())
-    as_tracks(truth_file, tmp_path / "a" / "tracks_strided.npz")
-    commands = []
-
-    def failing_train(arguments):
-        commands.append([str(argument) for argument in arguments])
-        if "train.py" in commands[-1]:
-            raise UserError("`train.py ...` ended with exit code 2; the same command goes on from there")
-
-    monkeypatch.setattr(pipeline, "step", failing_train)
-    line = fails(capsys, "run", tmp_path, "--config", "configs/default.txt", "--train_args", "--seed 3")
-    assert "train.py" in line
-    assert [command[1:3] for command in commands] == [["-m", "preprocess"], ["train.py", "--config"]]
-    assert commands[1][-2:] == ["--seed", "3"] and str(tmp_path / "b" / "run") in commands[1]
-    as_tracks(truth_file, tmp_path / "b" / "tracks_strided.npz", shift=100.0)
-    run_command("run", tmp_path, "--out", tmp_path / "table.md")
-    assert "| mean " in capsys.readouterr().out
-    assert "50.0" in (tmp_path / "table.md").read_text()

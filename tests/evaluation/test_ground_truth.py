@@ -54,7 +54,7 @@ def test_prepare_keeps_frames_and_points(tmp_path, capsys):
     example = tapvid_example(0)
     path = dump(tmp_path / "tapvid_davis.pkl", {"goat": example})
     run_command("prepare", path, "--out", tmp_path / "out", "--resolution", 0)
-    assert "evaluate.py run" in capsys.readouterr().out
+    assert "python run.py" in capsys.readouterr().out
     frames = sorted((tmp_path / "out" / "goat" / "frames").iterdir())
     assert len(frames) == 11
     np.testing.assert_array_equal(cv2.imread(str(frames[3]))[..., ::-1], example["video"][3])

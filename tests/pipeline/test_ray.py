@@ -1,0 +1,62 @@
+"""Ray for real, on this machine: a worker and the driver killed in mid-training, and what cannot be reached."""
+
+import importlib.util
+import json
+import socket
+
+import pytest
+
+import run
+from tests.helpers import drivers
+from tests.helpers.commands import refused
+from tests.pipeline.conftest import FAST
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs requirements-ray.txt")
+
+
+@needs_ray
+def test_killed_worker_and_killed_driver(videos, undisturbed, tmp_path):
+    """Six videos, one broken and one of another's name, on Ray's workers; the results are those of a quiet run."""
+    out, log = tmp_path / "results", tmp_path / "log"
+    command = [videos, videos / "more", "--out", out, "--ray", "local", *FAST]
+    driver = drivers.start(log, *command)
+    try:
+        process, worker, first = drivers.wait_for(lambda: drivers.training(out), driver)
+        drivers.kill(worker)
+        drivers.wait_for(lambda: drivers.is_gone(process))
+        words = out / first / "log.txt"
+        drivers.wait_for(lambda: "--resume" in words.read_text(), driver)  # Ray has begun it again
+
+        def another():
+            found = drivers.training(out)
+            return found if found and found[2] != first else None
+
+        process, worker, second = drivers.wait_for(another, driver)
+    finally:
+        driver.kill()
+        driver.wait()
+    drivers.wait_for(lambda: drivers.is_gone(process) and drivers.is_gone(worker))
+
+    driver = drivers.start(log, *command)
+    assert driver.wait(900) == 1, log.read_text()
+    assert "broken: " in log.read_text() and "not a readable video" in log.read_text()
+    assert "5 of 6 videos are done" in log.read_text()
+    found = {path.parent.name: json.loads(path.read_text())["state"] for path in out.glob("*/status.json")}
+    assert found == dict.fromkeys(("a", "a-2", "b", "c", "d"), "done") | {"broken": "failed"}
+    assert "--resume" in (out / second / "log.txt").read_text()
+    quiet = (undisturbed.out / "a" / "tracks.npz").read_bytes()
+    same = {name for name in found if found[name] == "done" and (out / name / "tracks.npz").read_bytes() == quiet}
+    assert same == {"a", "a-2", "c"}  # of the same frames
+
+
+def test_what_cannot_be_reached(videos, tmp_path, capsys):
+    arguments = videos / "a.mp4", "--out", tmp_path / "out"
+    if importlib.util.find_spec("ray") is None:
+        assert "requirements-ray.txt" in refused(capsys, run.main, *arguments, "--ray", "local")
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    assert f"--ray {address}: not reachable" in refused(capsys, run.main, *arguments, "--ray", address)
+    assert "expected local, auto or HOST:PORT" in refused(capsys, run.main, *arguments, "--ray", "somewhere")
+    assert "--ray auto: " in refused(capsys, run.main, *arguments, "--ray", "auto")
