@@ -75,7 +75,8 @@ def carry_out(plan, names, cores=None, frugal=False):
 def do_stages(plan, names, cores, frugal):
     for stage in plan.stages:
         if stage.name in names and stage.name in plans.left(plan):
-            workers = ["--workers", str(cores)] if stage.name == "data" and cores else []
+            shared_out = stage.name == "data" and cores and "--workers" not in stage.commands[0]
+            workers = ["--workers", str(cores)] if shared_out else []
             do_stage(plan, stage, [*workers, *(stage.frugal if frugal else ())])
             if stage.name == "data":
                 write_thumbnail(plan)

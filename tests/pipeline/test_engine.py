@@ -130,3 +130,9 @@ def test_a_machine_that_does_not_see_the_results(tmp_path):
     plan = SimpleNamespace(folder=str(tmp_path / "elsewhere" / "a"))
     outcome = tasks.carry_out(plan, ("data",))
     assert outcome.kind == "input" and "does not see" in outcome.reason
+
+
+def test_preprocessing_takes_the_cores_that_it_was_given(tmp_path):
+    tasks.carry_out(stub_plan(tmp_path, "a"), ("data", "fit"), cores=3)
+    lines = [line for line in (tmp_path / "a" / "log.txt").read_text().splitlines() if line.startswith("$ ")]
+    assert [line.endswith("--workers 3") for line in lines] == [True, False]
