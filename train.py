@@ -136,7 +136,7 @@ def train(arguments, config):
             ranks.average(p.grad for p in model.parameters())
             norm = parts.update(step, learning_rate_factor(progress, config), config.grad_clip)
             sampler.learn(batch, error)
-            curves.add(loss, terms, statistics | {"gradient_norm": norm})
+            curves.add(loss, terms, statistics | {"gradient_norm": norm} | sampler.beliefs())
             step += 1
 
             before = progress
@@ -156,6 +156,8 @@ def train(arguments, config):
                 is_best, latest = curves.is_best(), good if good["step"] == step else snapshot()
                 checkpoints.save_state(out_dir, latest | {"best": curves.best}, config.keep, is_best)
             bar.update(clock.position(step) - bar.n)
+    if first and (beliefs := sampler.beliefs()):
+        print("believed, of 1:", ", ".join(f"{name} {float(belief):.2f}" for name, belief in beliefs.items()))
     return step, clock.elapsed, received
 
 
