@@ -34,19 +34,19 @@ class PointTracks:
     visible: np.ndarray  # (Q, N) bool
     queries: np.ndarray | None  # (Q, 3) t, x, y
     video_size: tuple | None
+    scores: np.ndarray | None = None  # (Q, N) occlusion scores, of our own files
 
 
 def read_point_tracks(path, convention=None):
     """Read tracks in any of the layouts. convention: 'raster', 'integer', or None for the layout's own.
 
-    UserError, which names the file: it is none of them, its arrays do not fit one another, or its tracks do not pass
-    their queries.
+    UserError, which names the file: it is none of them, or its arrays do not fit one another.
     """
     arrays = {name.removeprefix("pred_"): array for name, array in load_npz(path).items()}
     hidden = next((name for name in HIDDEN if name in arrays), None)
-    if "tracks" not in arrays or hidden is None:
-        raise UserError(f"{path}: not tracks: expected arrays `tracks` and one of {', '.join(HIDDEN)}; it holds "
-                        f"{', '.join(arrays) or 'nothing'}")
+    missing = "tracks" if "tracks" not in arrays else f"{', '.join(HIDDEN)}" if hidden is None else None
+    if missing:
+        raise UserError(f"{path}: not tracks: it has no array `{missing}`; it holds {', '.join(arrays) or 'nothing'}")
     tracks, flags = np.asarray(arrays["tracks"], np.float64), np.asarray(arrays[hidden], np.float64)
     if tracks.shape != (*flags.shape, 2) or tracks.ndim not in (3, 4) or tracks.ndim == 4 and len(tracks) != 1:
         raise UserError(f"{path}: expected tracks (Q, N, 2) with {hidden} (Q, N), or both with 1 in front; got "
@@ -60,8 +60,7 @@ def read_point_tracks(path, convention=None):
     size = tuple(int(side) for side in arrays["video_size"].reshape(-1)) if "video_size" in arrays else None
     visible = flags < 0.5 if HIDDEN[hidden] else flags > 0.5
     queries = read_queries(path, arrays, len(tracks), offset)
-    check_echo(path, tracks + offset, queries)
-    return PointTracks(tracks + offset, visible, queries, size)
+    return PointTracks(tracks + offset, visible, queries, size, arrays.get("occlusion_score"))
 
 
 def read_queries(path, arrays, count, offset):
@@ -99,10 +98,11 @@ def check_echo(path, positions, queries):
 def tracks_of_video(path, num_frames, video_size, convention=None, size=None):
     """Positions (Q, N, 2) in raster pixels of a video of video_size (H, W), visible (Q, N).
 
-    size: (H, W) in whose pixels a file is that does not say so; None: video_size. UserError: also of another length or
-    size than the video, or a visible point that has no position.
+    size: (H, W) in whose pixels a file is that does not say so; None: video_size. UserError: also where tracks do not
+    pass their queries, are of another length or size than the video, or a visible point has no position.
     """
     tracks = read_point_tracks(path, convention)
+    check_echo(path, tracks.positions, tracks.queries)
     count, length = tracks.visible.shape
     if length != num_frames:
         hint = "; are points and frames exchanged?" if count == num_frames else ""
