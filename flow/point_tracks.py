@@ -9,7 +9,7 @@ Conventions: flow float32 (H, W, 2), (x, y) in pixels, NaN where unknown; n poin
 points near another. Lengths of settings are shares of the longer side S.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from scipy.spatial import cKDTree
 from flow.estimator import Estimator
 from flow.images import pixel_grid
 from util import BoundedCache, source_hash
+
+CACHE_BYTES = 2**26  # of motions between frames, and of colours
 
 
 @dataclass(frozen=True)
@@ -34,34 +36,59 @@ class PointSettings:
     stiffness: float = 0.04  # of S: points nearer than that tell little of turning and zoom
     nearest: int = 8  # points that a pixel chooses from
     other: float = 0.01  # of S: by which a second motion differs from the first
+    grid: int = 320  # cells along the longer side, of larger frames: a hint need not be finer
+
+
+class PointMotions:
+    """Motion around points that are known in two frames, on a grid of every few pixels of large frames.
+
+    evidence: has between(i, j) -> points_1 (n, 2), points_2 (n, 2), weight (n,) in pixels of the frames, and pickles.
+    """
+
+    def __init__(self, evidence, settings=PointSettings()):
+        self.evidence, self.settings, self.frames = evidence, settings, None
+
+    def load_frames(self, frames):
+        if self.frames is not frames:  # those of both ranks are the same
+            self.frames, self.size = frames, frames[0].shape[:2]
+            self.cell = max(1, round(max(self.size) / self.settings.grid))
+            self.colours = BoundedCache(self.coarse_colours, CACHE_BYTES)
+            self.flows = BoundedCache(lambda pair: self.between(*pair), CACHE_BYTES)
+
+    def coarse_colours(self, i):
+        """float32 (h, w, 3)."""
+        return cv2.GaussianBlur(self.frames[i], (0, 0), self.cell)[:: self.cell, :: self.cell].astype(np.float32)
+
+    def between(self, i, j):
+        """(2, h, w, 2), in pixels of the frame: see spread_motions."""
+        start, end, _ = self.evidence.between(i, j)
+        flows = spread_motions(start / self.cell, end / self.cell, self.colours[i], self.settings)
+        return flows * np.float32(self.cell)
+
+    def flow(self, i, j, rank):
+        """(H, W, 2), NaN where it is unknown."""
+        flow = self.flows[i, j][rank].repeat(self.cell, axis=0).repeat(self.cell, axis=1)
+        return flow[: self.size[0], : self.size[1]]
 
 
 class PointFlow(Estimator):
-    """Flow estimator: motion around points that are known in both frames; `rank` 0 is the best one, 1 the next.
+    """Flow estimator: of a PointMotions; `rank` 0 is the best motion at a pixel, 1 the next.
 
-    evidence: has between(i, j) -> points_1 (n, 2), points_2 (n, 2), weight (n,) in pixels of the frames, and pickles.
-    name, fingerprint: what it is called, and a text that differs when what it says does.
+    name, fingerprint: what the points are called, and a text that differs when they do.
     """
 
-    def __init__(self, evidence, name, fingerprint, rank=0, settings=PointSettings()):
-        self.evidence, self.rank, self.settings = evidence, rank, settings
-        self.reason = f"the points of {name}"
+    def __init__(self, motions, name, fingerprint, rank=0):
+        self.motions, self.rank, self.reason = motions, rank, f"the points of {name}"
         self.description = {"method": "points", "name": name, "sha256": fingerprint, "rank": rank,
-                            "code": source_hash("flow.point_tracks")}
+                            "settings": asdict(motions.settings), "code": source_hash("flow.point_tracks")}
 
     def load_frames(self, frames, adjacent=None):
-        self.size = frames[0].shape[:2]
-        self.colours = BoundedCache(lambda i: cv2.GaussianBlur(frames[i], (0, 0), 1.0).astype(np.float32), 2**27)
+        self.motions.load_frames(frames)
 
     def flow_from(self, i, partners, ahead=None):
         """See Estimator; NaN where no point reaches."""
-        flows = [self.flow(i, j) for j in partners]
-        return np.stack(flows) if flows else np.empty((0, *self.size, 2), np.float32)
-
-    def flow(self, i, j):
-        """(H, W, 2), NaN where it is unknown."""
-        start, end, _ = self.evidence.between(i, j)
-        return spread_motions(start, end, self.colours[i], self.settings)[self.rank]
+        flows = [self.motions.flow(i, j, self.rank) for j in partners]
+        return np.stack(flows) if flows else np.empty((0, *self.motions.size, 2), np.float32)
 
 
 def spread_motions(start, end, colours, settings=PointSettings()):

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from flow.images import luminance
-from flow.point_tracks import PointFlow, PointSettings, affine_motions
+from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions
 from loaders.evidence import FOLDER, evidence_of, of_tracks, write_evidence
 from loaders.tracks_layouts import parse_size, tracks_of_video
 from util import BoundedCache, UserError
@@ -160,6 +160,7 @@ def gather(data, sources, partners, tell=print):
         tell(f"evidence: {len(evidence.frames)} correspondences of {evidence.source}")
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in (
             evidence.frames, evidence.points, evidence.weight))).hexdigest()
+        motions = PointMotions(evidence, source.settings)
         for rank, name in enumerate((source.name, f"{source.name}, next")):
-            hints[name] = PointFlow(evidence, source.name, digest, rank, source.settings)
+            hints[name] = PointFlow(motions, source.name, digest, rank)
     return hints

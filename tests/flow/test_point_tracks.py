@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from flow.point_tracks import PointFlow, PointSettings, affine_motions, spread_motions
+from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions, spread_motions
 
 H, W = 60, 100
 TURN = np.array([[0.02, -0.05], [0.05, 0.01]])
@@ -87,10 +87,31 @@ class Two:
 
 
 def test_the_estimator_says_what_it_knows():
-    estimator = pickle.loads(pickle.dumps(PointFlow(Two(), "two", "1")))
+    estimator = pickle.loads(pickle.dumps(PointFlow(PointMotions(Two()), "two", "1")))
     estimator.load_frames(np.repeat(two_surfaces()[0][None].astype(np.uint8), 3, axis=0))
     flows = estimator.flow_from(0, [1, 2])
     assert flows.shape == (2, H, W, 2) and flows.dtype == np.float32
     assert np.abs(flows[0] - true_flow())[:, :40].max() < 0.3 and np.isnan(flows[1]).all()
     assert estimator.flow_from(0, []).shape == (0, H, W, 2)
-    assert PointFlow(Two(), "two", "2").description != estimator.description
+    assert PointFlow(PointMotions(Two()), "two", "2").description != estimator.description
+
+
+class Six(Two):
+    """The same points of frames six times as large."""
+
+    def between(self, i, j):
+        start, end, weight = super().between(i, j)
+        return start * 6 + 2.5, end * 6 + 2.5, weight
+
+
+def test_large_frames_are_the_same_on_a_coarser_grid():
+    large = two_surfaces()[0].astype(np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    motions = PointMotions(Six())
+    ranks = [PointFlow(motions, "six", "1", rank) for rank in (0, 1)]
+    for estimator in ranks:
+        estimator.load_frames(large[None].repeat(2, axis=0))
+    flow = ranks[0].flow_from(0, [1])[0]
+    assert motions.cell == 2 and flow.shape == (6 * H, 6 * W, 2)
+    expected = true_flow().repeat(6, axis=0).repeat(6, axis=1) * 6
+    inside = np.abs(np.arange(6 * W) - 3 * W) > 12
+    assert np.median(np.abs(flow - expected)[:, inside]) < 0.5 and np.abs(flow - expected)[:, inside].max() < 3
