@@ -11,7 +11,9 @@ from evaluation.baselines import BASELINES, CYCLE_THRESHOLD
 from evaluation.ground_truth import read_truths
 from evaluation.metrics import QUERY_MODES, evaluated, occlusion_curve
 from evaluation.predictions import ROWS, RunTracks, TracksFile, open_baseline, with_size
+from evaluation.published import TABLES, published_table
 from evaluation.scoring import errors_by_distance, score
+from loaders.tracks_layouts import parse_size
 from tracking.sources import HIDDEN_ABOVE, check_threshold
 from util import UserError, command, whole
 
@@ -43,7 +45,11 @@ def parse_arguments(arguments):
     )
     add = parser.add_argument
     add("--ground_truth", required=True, metavar="GT", help="file or folder, see below")
-    add("--tracks", nargs="+", default=[], metavar="FILE", help="tracks of track.py, or CoTracker's npz, to score")
+    add("--tracks", nargs="+", default=[], metavar="FILE",
+        help="tracks to score: of track.py, CoTracker, TAPIR, TAPNext, or TAP-Vid predictions (npz)")
+    add("--tracks_size", metavar="WxH",
+        help="the size in whose pixels --tracks are that do not say so, such as 256x256 (default: the truth's)")
+    add("--published", choices=TABLES, help="print the figures that others published below, marked as such")
     add("--run", nargs="+", default=[], metavar="OUT", help="output folders of train.py to score")
     add("--rows", default="", metavar="LIST",
         help="of each --run, any of model (alone), both (refined by flow), flow (that flow alone), a row for each; "
@@ -91,6 +97,10 @@ def check_options(options):
         options.baselines = ["flow"]
     if not (options.tracks or options.run or options.baselines):
         raise UserError(f"nothing to score: give --tracks FILE, --run OUT or --baselines {','.join(BASELINES)}")
+    if options.tracks_size:
+        if not options.tracks:
+            raise UserError("--tracks_size: acts on --tracks only, which is not given")
+        options.tracks_size = parse_size(options.tracks_size)
     report.check_format(options.out)
     if options.per_track and not (options.out or "").endswith(".json"):
         raise UserError("--per_track: the figures of every track go to a .json file: give --out FILE.json")
@@ -131,7 +141,7 @@ def predictors(options, video):
 
     for path in options.tracks:
         located = locate(path, video, "tracks.npz", (".npz", ""))
-        predictor = TracksFile(located)
+        predictor = TracksFile(located, options.tracks_size)
         predictor.name = Path(path).stem
         add(predictor, path)
     runs, data_dir = [], locate(options.data_dir, video, "data") if options.data_dir else None
@@ -231,6 +241,8 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     results, errors, curves = evaluate(options)
     print(report.results_table(results))
+    if options.published:
+        print("\n" + published_table(options.published))
     if options.by:
         print("\n" + by_table(results, options.by))
     print_curves(curves)

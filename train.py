@@ -157,7 +157,7 @@ def loop(run, objective, curves, stop, bar, out_dir):
         factor = learning_rate_factor(progress, config) * 0.5**run.halvings
         norm = run.parts.update(run.step, factor, config.grad_clip)
         sampler.learn(batch, error)
-        curves.add(loss, terms, statistics | {"gradient_norm": norm})
+        curves.add(loss, terms, statistics | {"gradient_norm": norm} | sampler.beliefs())
         run.step += 1
 
         before = progress
@@ -204,6 +204,8 @@ def train(arguments, config):
         except Overdue:  # in the midst of something that takes long: what it would have made is made by --resume
             run.step, received = run.good["step"], stop.received
             save(run, curves, out_dir)
+    if first and (beliefs := parts.sampler.beliefs()):
+        print("believed, of 1:", ", ".join(f"{name} {float(belief):.2f}" for name, belief in beliefs.items()))
     return run.step, run.clock.elapsed, received
 
 

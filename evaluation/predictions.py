@@ -12,10 +12,10 @@ import numpy as np
 
 import checkpoints
 from evaluation import baselines
-from files import UserError, check_arrays, load_npz, size_in
 from loaders.data_dir import DataDir
+from loaders.tracks_layouts import read_point_tracks
 from tracking.sources import HIDDEN_ABOVE, RunSource, open_flow, track_queries
-from util import pick_device
+from util import UserError, pick_device
 
 ROWS = ("model", "both", "flow")  # of a run: its model alone, refined by flow, and that flow alone
 QUERY_TOLERANCE = 0.05  # pixels: queries of a file and of the truth that are this close are the same
@@ -58,43 +58,16 @@ def check_frames(where, num_frames, truth):
 
 
 class TracksFile:
-    """Tracks in our layout (tracks (Q, N, 2), occluded (Q, N), query_points) or CoTracker's (tracks (1, N, Q, 2),
-    visibility (1, N, Q), queries (Q, 3) t, x, y). CoTracker's pixel centres are integers, ours at +0.5."""
+    """Tracks in any of the layouts of loaders/tracks_layouts.py. size: (H, W) in whose pixels a file is that does not
+    say so; convention: as read_point_tracks has it."""
 
-    def __init__(self, path):
+    def __init__(self, path, size=None, convention=None):
         self.path = Path(path)
         self.name = self.path.stem
-        arrays = load_npz(self.path)
-        for name, array in arrays.items():
-            if name != "convention" and array.dtype.kind not in "biuf":
-                raise UserError(f"{self.path}: {name} is {array.dtype}; expected numbers")
-        self.video_size = size_in(self.path, arrays)
-        names = {name.removeprefix("pred_"): name for name in arrays}
-        tracks = arrays.get(names.get("tracks"))
-        if tracks is None:
-            raise UserError(f"{self.path}: has no array `tracks`; it holds {', '.join(arrays) or 'nothing'}")
-        if tracks.ndim == 4 and len(tracks) == 1:
-            check_arrays(self.path, {"visibility": self.array(arrays, names, "visibility")}, {"visibility": "1NQ"})
-            self.tracks = tracks[0].transpose(1, 0, 2) + 0.5
-            hidden = 1 - self.array(arrays, names, "visibility")[0].T
-            queries = arrays.get("queries")
-            self.queries = None if queries is None else from_cotracker_queries(queries)
-        else:
-            self.tracks, hidden = tracks, self.array(arrays, names, "occluded")
-            self.queries = arrays.get("query_points")
-        self.occluded = np.asarray(hidden) > 0.5
-        self.scores = arrays.get("occlusion_score")
-        if self.queries is not None:
-            check_arrays(self.path, {"query points": self.queries}, {"query points": "Q3"}, Q=len(self.tracks))
-        if self.scores is not None:
-            check_arrays(self.path, {"occlusion_score": self.scores}, {"occlusion_score": "QN"}, Q=len(self.tracks))
-        if self.tracks.ndim != 3 or self.tracks.shape != (*self.occluded.shape, 2):
-            raise UserError(f"{self.path}: tracks {tracks.shape} and occlusions {self.occluded.shape} do not fit")
-
-    def array(self, arrays, names, name):
-        if name not in names:
-            raise UserError(f"{self.path}: has no array `{name}`; it holds {', '.join(arrays)}")
-        return arrays[names[name]].astype(np.float32)
+        found = read_point_tracks(self.path, convention)
+        self.tracks, self.occluded, self.scores = found.positions, ~found.visible, found.scores
+        self.video_size = found.video_size or size
+        self.queries = None if found.queries is None else found.queries[:, [0, 2, 1]]  # t, y, x
 
     def predict(self, truth):
         check_frames(self.path, self.tracks.shape[1], truth)
@@ -123,12 +96,6 @@ class TracksFile:
                 )
             rows[k] = best
         return rows
-
-
-def from_cotracker_queries(queries):
-    """(Q, 3) or (1, Q, 3) t, x, y with integer centres -> (Q, 3) t, y, x with centres at +0.5."""
-    t, x, y = np.asarray(queries, np.float64).reshape(-1, 3).T
-    return np.column_stack([t, y + 0.5, x + 0.5])
 
 
 def mark_outside(scores, tracks, video_size):

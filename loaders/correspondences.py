@@ -289,6 +289,10 @@ class Sampler:
         step = SETTINGS.rate * (total / number.clamp(min=1) - running)
         self.running += torch.where(number > 0, step, 0).view_as(self.running)
 
+    def beliefs(self):
+        """{name: tensor} of what else the curves are to show."""
+        return {}
+
     def publish(self):
         """Online maps: sample by the running errors from now on. Waits for the device: call it rarely."""
         if self.online:

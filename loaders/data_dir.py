@@ -7,6 +7,7 @@
     valid_direct/00000.npy   uint8 (P_i, 2, ceil(H*W/8)): bits of the cycle and the occluded-but-reliable mask
     flow_chained/00000.npy   the same after chaining; the two direct folders are then deleted unless asked for
     valid/00000.npy          the same after chaining
+    evidence/NAME.npz        optional correspondences that others gave, one file a source (see loaders/evidence.py)
     counts/00000.npy         uint16 (H, W): number of partners for which the pixel is valid (cycle or occluded)
 
 Conventions: flow (..., 2) is (x, y) in pixels, flow(i, j)[y, x] moves pixel (x, y) of frame i to frame j; stored as

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from loaders.correspondences import Sampler, pair_weight
+from loaders.evidence import read_evidence
+from loaders.evidence_sampler import EvidenceSampler
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class SurfaceBatch(NamedTuple):
 
     covisible (P, n) bool: cycle-consistent.
     source_frames (P,), source_cells (P, n): where in the error maps; backward (P,): numbers of the pairs from frames 2
-    to frames 1, -1 where there is none.
+    to frames 1, -1 where there is none; evidence (P, n): -1 of flow, else which kind (see loaders.evidence_sampler).
     """
 
     frames_1: torch.Tensor
@@ -42,6 +44,7 @@ class SurfaceBatch(NamedTuple):
     source_frames: torch.Tensor
     source_cells: torch.Tensor
     backward: torch.Tensor
+    evidence: torch.Tensor
 
     def to(self, device):
         return SurfaceBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -54,7 +57,36 @@ def nearest_index(pixels, height, width):
 
 
 class SurfaceSampler(Sampler):
-    """Frames as the volume's sampler chooses them; pixels half by the frame's error map, half uniform."""
+    """Frames as the volume's sampler chooses them; pixels half by the frame's error map, half uniform.
+
+    The last points of a pair, a share of them, are evidence of it where there is some (see use_evidence).
+    """
+
+    evidence, evidence_share = None, 0.0
+
+    def use_evidence(self, share):
+        """Draw this share of the points from what the data directory holds of evidence; nothing where it holds none."""
+        sources = read_evidence(self.pool.data.path, self.pool.num_frames) if share else []
+        if sources:
+            self.evidence, self.evidence_share = EvidenceSampler(sources, self.pool), share
+
+    def beliefs(self):
+        """{name: how far a source of evidence is believed}, for the curves."""
+        return self.evidence.beliefs() if self.evidence else {}
+
+    def learn(self, batch, error):
+        flow = batch._replace(weight=batch.weight * (batch.evidence < 0))  # error maps are of flow
+        super().learn(flow, error)
+        if self.evidence:
+            self.evidence.learn(*(part.detach().to(self.pool.device) for part in (batch.evidence, error, batch.weight)))
+
+    def state_dict(self):
+        return super().state_dict() | ({"belief": self.evidence.belief} if self.evidence else {})
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        if self.evidence and "belief" in state:
+            self.evidence.belief = state["belief"].to(self.pool.device)
 
     def sample(self, num_pairs, num_points, max_interval):
         pool = self.pool
@@ -67,9 +99,30 @@ class SurfaceSampler(Sampler):
         pixels_1 = torch.stack([index % pool.width, index // pool.width], dim=-1).float()
         pixels_2 = pixels_1 + pool.flow_at(numbers_there, index)
         covisible = pool.cycle_at(numbers_there, index) & self._confirmed(numbers, index, pixels_1, pixels_2)
-        rgb_1, weight = pool.frames[sources[:, None], index].float() / 255, weight[:, None] * covisible
-        return SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1=rgb_1, weight=weight, covisible=covisible,
-                            source_frames=sources, source_cells=self.cell_of_pixel[index], backward=backward)
+        rgb_1, of_pair = pool.frames[sources[:, None], index].float() / 255, weight[:, None]
+        weight = of_pair * covisible
+        batch = SurfaceBatch(sources, targets, pixels_1, pixels_2, rgb_1=rgb_1, weight=weight, covisible=covisible,
+                             source_frames=sources, source_cells=self.cell_of_pixel[index], backward=backward,
+                             evidence=torch.full_like(index, -1))
+        return self._with_evidence(batch, from_frame, to_frame, of_pair) if self.evidence else batch
+
+    def _with_evidence(self, batch, from_frame, to_frame, of_pair):
+        """The batch, the last points of each pair replaced by evidence where there is some; of_pair (P, 1): weights.
+
+        Whether it is visible is left to what the flow shows.
+        """
+        count = max(1, round(self.evidence_share * batch.weight.shape[1]))
+        points, weight, kind = self.evidence.draw(from_frame, to_frame, count, self.generator)
+        known, (start, end) = kind >= 0, points.unbind(2)
+        new = {"pixels_1": start, "pixels_2": end, "rgb_1": self.pool.colours(batch.frames_1, start),
+               "weight": weight * of_pair, "covisible": torch.zeros_like(known), "evidence": kind}
+        replaced = {}
+        for name, values in new.items():
+            whole = getattr(batch, name).clone()
+            mask = known if whole.dim() == 2 else known[..., None]
+            whole[:, -count:] = torch.where(mask, values.to(whole.dtype), whole[:, -count:])
+            replaced[name] = whole
+        return batch._replace(**replaced)
 
     def _choose_targets(self, sources, max_interval):
         """All partners alike, because only far pairs link what was hidden in between."""

@@ -50,6 +50,7 @@ def make_parser():
     )
     add_frame_options(parser.add_argument_group("frames"))
     add_flow_options(parser.add_argument_group("optical flow"))
+    add_evidence_options(parser.add_argument_group("evidence from elsewhere"))
     add_filter_options(parser.add_argument_group("filtering and chaining"))
     add_other_options(parser.add_argument_group("other"))
     return parser
@@ -138,6 +139,34 @@ def add_flow_options(group):
         help=f"estimate flow between all frames up to N apart, and, up to {REACH}N, between those that are "
         f"{', '.join(map(str, SPACED))} apart (default: all pairs of up to {ALL_PAIRS_UP_TO} frames, "
         f"{DEFAULT_MAX_INTERVAL} for longer videos)",
+    )
+
+
+def add_evidence_options(group):
+    group.add_argument(
+        "--tracks",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="tracks of other trackers (.npz): of track.py, CoTracker, TAPIR, TAPNext or TAP-Vid predictions. Motion "
+        "around their points is a candidate of the walk; training is fitted to them, too (default: none)",
+    )
+    group.add_argument(
+        "--tracks_convention",
+        choices=("raster", "integer"),
+        help="where pixel centres are in --tracks: at +0.5 or at integers (default: integers in CoTracker's layout, "
+        "+0.5 in all others)",
+    )
+    group.add_argument(
+        "--tracks_size",
+        metavar="WxH",
+        help="the size in whose pixels --tracks are that do not say so, such as 256x256 (default: the video's)",
+    )
+    group.add_argument(
+        "--correspondences",
+        metavar="FILE",
+        help="known correspondences, a table (csv) with the columns frame_1,x_1,y_1,frame_2,x_2,y_2 and maybe weight, "
+        "in pixels of the video, centres at +0.5 (default: none)",
     )
 
 

@@ -26,6 +26,7 @@ from loaders.data_dir import DataDir
 from preprocess import filter as filtering
 from preprocess.costs import check_free_disk, tell_time
 from preprocess.cuts import find_cuts, refuse, shots_of
+from preprocess.evidence import gather, given
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
 from preprocess.pairs import choose_pairs, describe_rule
@@ -69,6 +70,7 @@ class Plan:
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
+    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None,
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
     workers=None, cuts="refuse", overwrite=False, quiet=False,
@@ -85,17 +87,20 @@ def build(
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
+    sources = given(tracks, correspondences, tracks_convention, tracks_size)
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
     with locked(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
         data = prepare_frames(path, opened, options, masks, overwrite, bar)
         found = shots(data, cuts, bar)
         if len(found) > 1:
+            check_one_shot(sources)
             return [build(source, path / f"shot_{k:03d}", start=(start or 0) + first, end=(start or 0) + end, **asked)
                     for k, (first, end) in enumerate(found)]
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
-        estimator = make_flow(data, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
+        hints = gather(data, sources, partners, bar.write)
+        estimator = make_flow(data, hints, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
                               fusion=fusion, device=device, num_pairs=sum(map(len, partners)))
         plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
                     chain=bool(chain), keep_direct=keep_direct, workers=workers or default_workers(data, partners))
@@ -203,10 +208,17 @@ def shots(data, cuts, bar):
     return every
 
 
-def make_flow(data, *, flow, raft_weights, iterations, files, fusion, device, num_pairs):
-    """The flow estimator of the first or only pass: of what `flow` names and of flow files, as candidates of the walk.
+def check_one_shot(sources):
+    """UserError where there is evidence of a video that is to be split: its frames are those of the whole."""
+    if sources:
+        raise UserError(f"--cuts split: evidence ({', '.join(source.name for source in sources)}) is of one shot; "
+                        "preprocess each by --start and --end with evidence of its own")
 
-    fusion False: one of them as it is.
+
+def make_flow(data, hints, *, flow, raft_weights, iterations, files, fusion, device, num_pairs):
+    """The flow estimator of the first or only pass: of what `flow` names, flow files and `hints` {name: estimator}.
+
+    They are candidates of the walk; fusion False: one of them as it is.
     """
     if not isinstance(flow, str):
         return flow
@@ -215,9 +227,11 @@ def make_flow(data, *, flow, raft_weights, iterations, files, fusion, device, nu
     estimator = requested_estimator(data, flow, raft_weights, iterations, device, num_pairs)
     sources = {"raft": estimator} if estimator.description["method"] != "dis" else {}
     sources |= {"files": files} if files is not None else {}
+    sources |= hints
     if not sources or not fusion:
         return estimator
-    print(f"flow: walked DIS with {' and '.join(source.reason for source in sources.values())} as candidates")
+    reasons = dict.fromkeys(source.reason for source in sources.values())
+    print(f"flow: walked DIS with {' and '.join(reasons)} as candidates")
     return FusedFlow(sources, estimator.reason)
 
 

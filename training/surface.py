@@ -26,6 +26,7 @@ class SurfaceObjective:
         hard = config.sampling == "hard"
         self.sampler = SurfaceSampler(pool, config.seed, hard, online=hard and config.error_map == "online",
                                       pair_weight=config.pair_weight)
+        self.sampler.use_evidence(config.evidence_share)
         self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, model.cell)]
 
     def start(self):

@@ -223,3 +223,21 @@ def test_wrong_files(truth_file, tmp_path, capsys):
     badja = ("--ground_truth", tmp_path / "dog.json", *static)
     assert "--masks" in fails(capsys, *badja)
     assert "not a BADJA annotation" in fails(capsys, *badja, "--masks", tmp_path / "m")
+
+
+def test_a_tracker_of_another_size_stands_beside_the_published_figures(truth_file, tmp_path, capsys):
+    """TAPIR's layout at 256 x 256 pixels, which its file does not say: full marks where the command does."""
+    truth = dict(np.load(truth_file))
+    scale = 256 / truth["video_size"][::-1]
+    queries = truth["query_points"] * [1, *scale[::-1]]
+    tapir = write_npz(tmp_path / "tapir.npz", tracks=truth["target_points"] * scale, visibles=~truth["occluded"],
+                      query_points=queries)
+    own = as_tracks(truth_file, tmp_path / "ours.npz")
+    run_command("--ground_truth", truth_file, "--tracks", tapir, "--tracks_size", "256x256", "--published", "davis")
+    ours, _, published = capsys.readouterr().out.partition("published, not measured here")
+    assert "tapir" in ours and ours.count("100.0") >= 3
+    assert "| OmniMotion" in published and "51.7" in published and "| 768 x 1024 | arXiv 2506.07310" in published
+    line = fails(capsys, "--ground_truth", truth_file, "--baselines", "static", "--tracks_size", "256x256")
+    assert "--tracks_size: acts on --tracks only" in line
+    assert "expected WIDTHxHEIGHT" in fails(
+        capsys, "--ground_truth", truth_file, "--tracks", own, "--tracks_size", "256")

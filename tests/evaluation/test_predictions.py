@@ -8,7 +8,6 @@ import pytest
 from evaluation.ground_truth import read_truths
 from evaluation.predictions import (
     TracksFile,
-    from_cotracker_queries,
     mark_outside,
     rescale,
     rescale_queries,
@@ -46,7 +45,6 @@ def test_positions_between_sizes_that_are_no_multiples_of_one_another():
     assert rescale(points, None, (50, 60)) is points
     found = rescale_queries(np.array([[3, 0.5, 2.5], [0, 10, 20]]), (10, 20), (50, 60))
     assert found.tolist() == [[3, 2.5, 7.5], [0, 50, 60]]  # t, y, x
-    assert from_cotracker_queries(np.array([[[2, 7.0, 3.0]]])).tolist() == [[2, 3.5, 7.5]]
 
 
 def test_scores_outside_a_frame_that_is_wider_than_high():

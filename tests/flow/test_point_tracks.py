@@ -1,0 +1,117 @@
+"""Motion around points, against affine motions in closed form: two surfaces, wrong points, places without any."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions, spread_motions
+
+H, W = 60, 100
+TURN = np.array([[0.02, -0.05], [0.05, 0.01]])
+
+
+def left(points):
+    return np.array([6.0, -2.0]) + (points - [20, 30]) @ TURN.T
+
+
+def right(points):
+    return np.broadcast_to(np.array([-4.0, 1.0]), points.shape)
+
+
+def two_surfaces(count=120, seed=0, until=W):
+    """Colours (H, W, 3) of a dark left and a bright right half, points on them and where they go."""
+    random = np.random.default_rng(seed)
+    colours = np.zeros((H, W, 3), np.float32)
+    colours[:, W // 2 :] = 200
+    start = random.uniform(0, [until - 1, H - 1], (count, 2))
+    motion = np.where(start[:, :1] < W // 2 - 0.5, left(start), right(start))
+    return colours, start, start + motion
+
+
+def grid():
+    return np.stack(np.meshgrid(np.arange(W), np.arange(H)), axis=-1).astype(float)
+
+
+def true_flow():
+    return np.where(grid()[..., :1] < W // 2, left(grid()), right(grid()))
+
+
+def test_both_surfaces_are_right_everywhere_and_the_other_one_is_next_at_their_border():
+    colours, start, end = two_surfaces()
+    best, following = spread_motions(start, end, colours)
+    assert np.abs(best - true_flow()).max() < 0.3
+    border = np.s_[:, W // 2 - 3 : W // 2 + 3]
+    other = np.where(grid()[..., :1] < W // 2, right(grid()), left(grid()))
+    known = np.isfinite(following[border]).all(-1)
+    assert known.mean() > 0.9
+    assert np.median(np.linalg.norm((following - other)[border], axis=-1)[known]) < 0.3
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_points_that_no_other_agrees_with_are_left_out(share):
+    colours, start, end = two_surfaces(200)
+    random = np.random.default_rng(1)
+    wrong = random.random(len(end)) < share
+    end[wrong] = random.uniform(0, [W, H], (wrong.sum(), 2))
+    kept, _, _ = affine_motions(start, end - start, W)
+    of = {tuple(point): bad for point, bad in zip(start, wrong)}
+    assert np.mean([of[tuple(point)] for point in kept]) < share / 3
+    error = np.linalg.norm(spread_motions(start, end, colours)[0] - true_flow(), axis=-1)
+    assert np.mean(error < 1) > (0.97 if share == 0.1 else 0.8)
+
+
+def test_unknown_far_from_all_points():
+    colours, start, end = two_surfaces(until=40)
+    best = spread_motions(start, end, colours)[0]
+    reach = PointSettings().reach * W
+    distance = np.linalg.norm(grid()[:, :, None] - start, axis=-1).min(-1)
+    assert np.isnan(best[distance > reach]).all() and np.isfinite(best[distance < 0.9 * reach]).all()
+
+
+def test_a_single_point_counts_where_each_stands_for_itself():
+    start, end = np.array([[30.0, 20.0]]), np.array([[33.0, 25.0]])
+    colours = np.zeros((H, W, 3), np.float32)
+    assert np.isnan(spread_motions(start, end, colours)).all()
+    best, following = spread_motions(start, end, colours, PointSettings(support=0))
+    assert best[20, 30].tolist() == [3, 5] and np.isnan(following).all()
+
+
+class Two:
+    """Points between frames 0 and 1 only."""
+
+    def between(self, i, j):
+        colours, start, end = two_surfaces()
+        points = {(0, 1): (start, end), (1, 0): (end, start)}.get((i, j), (start[:0], end[:0]))
+        return *points, np.ones(len(points[0]))
+
+
+def test_the_estimator_says_what_it_knows():
+    estimator = pickle.loads(pickle.dumps(PointFlow(PointMotions(Two()), "two", "1")))
+    estimator.load_frames(np.repeat(two_surfaces()[0][None].astype(np.uint8), 3, axis=0))
+    flows = estimator.flow_from(0, [1, 2])
+    assert flows.shape == (2, H, W, 2) and flows.dtype == np.float32
+    assert np.abs(flows[0] - true_flow())[:, :40].max() < 0.3 and np.isnan(flows[1]).all()
+    assert estimator.flow_from(0, []).shape == (0, H, W, 2)
+    assert PointFlow(PointMotions(Two()), "two", "2").description != estimator.description
+
+
+class Six(Two):
+    """The same points of frames six times as large."""
+
+    def between(self, i, j):
+        start, end, weight = super().between(i, j)
+        return start * 6 + 2.5, end * 6 + 2.5, weight
+
+
+def test_large_frames_are_the_same_on_a_coarser_grid():
+    large = two_surfaces()[0].astype(np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    motions = PointMotions(Six())
+    ranks = [PointFlow(motions, "six", "1", rank) for rank in (0, 1)]
+    for estimator in ranks:
+        estimator.load_frames(large[None].repeat(2, axis=0))
+    flow = ranks[0].flow_from(0, [1])[0]
+    assert motions.cell == 2 and flow.shape == (6 * H, 6 * W, 2)
+    expected = true_flow().repeat(6, axis=0).repeat(6, axis=1) * 6
+    inside = np.abs(np.arange(6 * W) - 3 * W) > 12
+    assert np.median(np.abs(flow - expected)[:, inside]) < 0.5 and np.abs(flow - expected)[:, inside].max() < 3
