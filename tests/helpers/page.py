@@ -57,8 +57,9 @@ class Visitor:
         self.until("[data-ready=true][data-shown]")
 
     def until(self, selector):
-        """Wait for a state of the page, as its body's attributes."""
+        """Wait for a state of the page, as its body's attributes, and until what follows from it is drawn."""
         self.page.wait_for_selector(f"body{selector}")
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     @property
     def state(self):
