@@ -23,13 +23,13 @@ class Published(NamedTuple):
 
 DAVIS = [
     Published("OmniMotion", "strided", 51.7, 67.5, 85.3, "", "arXiv 2306.05422"),
-    Published("MFT", "strided", 56.1, 70.8, 86.9, "", "arXiv 2305.12998"),
-    Published("CaDeX++", "strided", 59.4, 77.4, 85.9, "", "arXiv 2407.06531"),
-    Published("DINO-Tracker", "strided", 62.3, 78.2, 87.5, "", "arXiv 2403.14548"),
-    Published("ProTracker", "strided", 65.3, 80.8, 88.7, "", "arXiv 2501.03220"),
-    Published("DOT + BootsTAPIR", "strided", 68.5, 81.3, 91.7, "", "arXiv 2312.00786"),
-    Published("AllTracker", "first", 67.2, 80.6, 89.7, "768 x 1024", "arXiv 2506.07310"),
-    Published("TAPNext++", "strided", 71.2, None, None, "512", "its authors"),
+    Published("MFT", "strided", 56.1, 70.8, 86.9, "", "its paper"),
+    Published("CaDeX++", "strided", 59.4, 77.4, 85.9, "", "arXiv 2403.17931"),
+    Published("DINO-Tracker", "strided", 62.3, 78.2, 87.5, "", "its paper"),
+    Published("ProTracker", "strided", 65.3, 80.8, 88.7, "", "its paper"),
+    Published("DOT + BootsTAPIR", "strided", 68.5, 81.3, 91.7, "", "its paper"),
+    Published("AllTracker", "first", 67.2, 80.6, 89.7, "768 x 1024", "its paper"),
+    Published("TAPNext++", "strided", 71.2, None, None, "512", "arXiv 2604.10582"),
 ]
 TABLES = {"davis": DAVIS}
 

@@ -236,7 +236,7 @@ def test_a_tracker_of_another_size_stands_beside_the_published_figures(truth_fil
     run_command("--ground_truth", truth_file, "--tracks", tapir, "--tracks_size", "256x256", "--published", "davis")
     ours, _, published = capsys.readouterr().out.partition("published, not measured here")
     assert "tapir" in ours and ours.count("100.0") >= 3
-    assert "| OmniMotion" in published and "51.7" in published and "| 768 x 1024 | arXiv 2506.07310" in published
+    assert "| OmniMotion" in published and "51.7" in published and "| 768 x 1024 | its paper" in published
     line = fails(capsys, "--ground_truth", truth_file, "--baselines", "static", "--tracks_size", "256x256")
     assert "--tracks_size: acts on --tracks only" in line
     assert "expected WIDTHxHEIGHT" in fails(
