@@ -10,10 +10,10 @@ import numpy as np
 import util
 from exports.formats import FORMATS, READABLE, check_format, export, format_of, read
 from exports.options import Video, check_names, hide_unsure, spread
+from files import UserError, read_text
 from outputs.options import positive
 from tracking.queries import points_on_mask, read_mask
 from tracking.tracks_file import select
-from util import UserError
 
 EPILOG = """formats:
 {formats}
@@ -100,8 +100,8 @@ def check_acts(args, source, target):
     for option, formats in names.items():
         if getattr(args, option) is not None and target not in formats:
             raise UserError(f"--{option} acts on {', '.join(formats)}, not on {target}")
-    for option in ("video_size", "num_frames"):
-        if getattr(args, option) is not None and source in ("npz", "cotracker"):
+    for option, formats in {"video_size": ("npz",), "num_frames": ("npz", "cotracker")}.items():
+        if getattr(args, option) is not None and source in formats:
             raise UserError(f"--{option}: {args.tracks} says that itself")
 
 
@@ -109,13 +109,10 @@ def read_names(text, count):
     """The names of --names, for `count` points."""
     path = Path(text)
     if not path.suffix and not path.is_file():
-        return check_names([name.strip() for name in text.split(",")], count, f"--names {text}")
-    try:
-        return check_names(path.read_text(encoding="utf-8").splitlines(), count, f"--names {text}")
-    except FileNotFoundError:
-        raise UserError(f"--names {text}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--names {text}: not a readable text file ({error})") from None
+        names = [name.strip() for name in text.split(",")]
+    else:
+        names = read_text(path, "--names, a text file with a name in each line").splitlines()
+    return check_names(names, count, f"--names {text}")
 
 
 def choose(tracks, args):

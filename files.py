@@ -5,6 +5,7 @@ for: headers are read first. A file is written under a temporary name, synced, a
 """
 
 import contextlib
+import csv
 import errno
 import io
 import json
@@ -19,6 +20,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -253,6 +255,43 @@ def read_bytes(path, most, expected):
     return Path(path).read_bytes()
 
 
+def read_text(path, expected, most=2**30):
+    """A text file's content, in UTF-8, with or without a byte order mark. UserError: there is none; see read_bytes."""
+    try:
+        return read_bytes(path, most, expected).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{error.reason} at byte {error.start}"
+        raise UserError(f"{path}: not text in UTF-8 ({where}); expected {expected}") from None
+
+
+def read_table(path, expected):
+    """The rows of a csv file, each a list of str; empty lines are []. UserError: there is none, or it is no csv."""
+    rows = csv.reader(io.StringIO(read_text(path, expected), newline=""))
+    try:
+        return list(rows)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num}: {error}; expected {expected}") from None
+
+
+def read_columns(path, required, optional=()):
+    """{name: (n,) float64} of the columns of a csv file, NaN where a cell is empty; optional ones where it has them.
+
+    UserError: there is no such file, it lacks a required column, or a cell holds no number.
+    """
+    head, *rows = read_table(path, f"a csv with the columns {', '.join(required)}") or [[]]
+    missing = [name for name in required if name not in head]
+    if missing:
+        raise UserError(f"{path}: expected a table with the columns {', '.join(required)}; no {', '.join(missing)}")
+    names = [name for name in (*required, *optional) if name in head]
+    columns, values = [head.index(name) for name in names], []
+    for line, row in enumerate(rows, 2):
+        try:
+            values += [[float(row[column] or "nan") for column in columns]] if row else []
+        except (IndexError, ValueError):
+            raise UserError(f"{path}: line {line}: expected numbers in {', '.join(names)}") from None
+    return dict(zip(names, np.array(values).reshape(-1, len(names)).T))
+
+
 def read_json(path, expected, most=2**28):
     """What a JSON file holds. UserError when there is none, or it is no JSON; `expected`: what it should have been."""
     try:
@@ -261,6 +300,15 @@ def read_json(path, expected, most=2**28):
         raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); expected {expected}") from None
+
+
+def read_pixels(path, flags=cv2.IMREAD_UNCHANGED, expected="an image"):
+    """An image as OpenCV decodes it, (H, W) or (H, W, C), BGR. UserError as of check_image_size, or it is damaged."""
+    size = check_image_size(path, expected)
+    image = cv2.imdecode(np.fromfile(path, np.uint8), flags)  # not imread, which wants ASCII paths on Windows
+    if image is None or sorted(image.shape[:2]) != sorted(size):  # EXIF may turn it
+        raise UserError(f"{path}: not a readable image; expected {expected}")
+    return image
 
 
 def check_image_size(path, expected="an image", content=None):

@@ -12,18 +12,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from files import read_pixels
 from preprocess.frames import list_images, staged_folder
 from util import UserError, atomic_path
 
 
 def read(option, path, size):
     """An image as it is stored, (H, W) or (H, W, C), BGR. UserError unless it is readable and of size (H, W)."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{option} {path}: no such file")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
-    if image is None:
-        raise UserError(f"{option} {path}: not a readable image")
+    image = read_pixels(path, expected=f"{option}, an image")
     if image.shape[:2] != tuple(size):
         found, expected = (f"{width}x{height}" for height, width in (image.shape[:2], size))
         raise UserError(f"{option} {path}: the image is {found}, expected {expected}, the size of the video's frames")

@@ -5,7 +5,6 @@ A pickle is a dict {name: example} (DAVIS) or a list of examples (RGB-Stacking, 
 The Kinetics csv has a row per track: YouTube id, start and end second, then x, y, occluded of each frame at 25 fps.
 """
 
-import csv
 import functools
 import hashlib
 import pickle
@@ -17,7 +16,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
-from files import DAMAGE, FFMPEG_INPUT, UserError, check_image_size, regular_file, write_npz
+from files import DAMAGE, FFMPEG_INPUT, UserError, check_image_size, read_table, regular_file, write_npz
 from loaders.data_dir import write_image
 from loaders.sealed import decode
 
@@ -186,20 +185,18 @@ def read_csv(path, videos):
 
 def csv_tracks(path):
     """{video name: (Q, N, 3) x, y, occluded}."""
-    tracks = {}
-    regular_file(path, "a csv")
+    tracks, expected = {}, "rows of id, start, end, then x, y, occluded of each frame"
+    rows = read_table(path, f"a csv with {expected}")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.reader(file):
-                keys = 3 if len(row) % 3 == 0 else 1  # id, start and end second; or a file name alone
-                name = f"{row[0]}_{int(row[1]):06}_{int(row[2]):06}" if keys == 3 else row[0].removesuffix(".mp4")
-                values = np.array(row[keys:], np.float64).reshape(-1, 3)
-                if not len(values) or not np.isfinite(values).all():
-                    raise ValueError(f"a row of {name[:40]} has no numbers, or such that are not finite")
-                tracks.setdefault(name, []).append(values)
+        for row in rows:
+            keys = 3 if len(row) % 3 == 0 else 1  # id, start and end second; or a file name alone
+            name = f"{row[0]}_{int(row[1]):06}_{int(row[2]):06}" if keys == 3 else row[0].removesuffix(".mp4")
+            values = np.array(row[keys:], np.float64).reshape(-1, 3)
+            if not len(values) or not np.isfinite(values).all():
+                raise ValueError(f"a row of {name[:40]} has no numbers, or such that are not finite")
+            tracks.setdefault(name, []).append(values)
         return {name: np.stack(rows) for name, rows in tracks.items()}
-    except (ValueError, IndexError, csv.Error) as error:
-        expected = "rows of id, start, end, then x, y, occluded of each frame"
+    except (ValueError, IndexError) as error:
         raise UserError(f"{path}: expected {expected} ({error})") from None
 
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from exports.options import number
-from tracking.tracks_file import VISIBILITY, from_positions
-from util import UserError
+from files import UserError, read_bytes
+from tracking.tracks_file import VISIBILITY, check_extent, from_positions
 
 LABEL = "point"
 
@@ -63,7 +63,7 @@ def read(path, video):
     UserError when it is no such file.
     """
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(read_bytes(path, 2**30, "annotations of CVAT"))
         tracks = [track for track in root.iter("track") if track.find("points") is not None]
         found = [(track.get("label"), shapes(track)) for track in tracks]
         stated_frames, size = stated_video(root)
@@ -74,6 +74,7 @@ def read(path, video):
     num_frames = video.num_frames or stated_frames or max(int(rows[-1, 0]) for _, rows in found) + 1
     if max(rows[-1, 0] for _, rows in found) >= num_frames:
         raise UserError(f"{path}: has frames after {num_frames - 1}, the last one expected")
+    check_extent(path, (len(found), num_frames), sum(len(rows) for _, rows in found))
     parts = zip(*(interpolated(rows, num_frames) for _, rows in found))
     positions, occluded = (np.stack(part) for part in parts)
     seen = ~(occluded | np.isnan(positions[..., 0])).all(axis=1)

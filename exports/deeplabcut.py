@@ -12,8 +12,8 @@ import io
 import numpy as np
 
 from exports.options import written
-from tracking.tracks_file import from_positions
-from util import UserError
+from files import UserError, read_table
+from tracking.tracks_file import check_extent, from_positions
 
 SCORER, COORDS = "omnimotion", ("x", "y", "likelihood")
 
@@ -59,8 +59,7 @@ def write_h5(tracks, options):
 def read_csv(path, video):
     """A csv -> (Tracks, names); hidden where the likelihood is below 0.5. UserError when it is no such table."""
     size = video.size_for(path)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
+    rows = read_table(path, "DeepLabCut's predictions")
     heads = [row[0] if row else "" for row in rows[:4]]
     if "individuals" in heads:
         raise UserError(f"{path}: a table of several animals (individuals): expected one of a single animal")
@@ -77,6 +76,7 @@ def read_csv(path, video):
     num_frames = video.num_frames or frames.max() + 1
     if frames.min() < 0 or frames.max() >= num_frames:
         raise UserError(f"{path}: frames {frames.min()} to {frames.max()}, expected 0 to {num_frames - 1}")
+    check_extent(path, (len(names), num_frames), len(rows))
     placed = np.full((len(names), num_frames, 3), np.nan)
     placed[:, frames] = values.transpose(1, 0, 2)
     score, positions = 1 - placed[..., 2], placed[..., :2] + 0.5

@@ -4,13 +4,12 @@ Pixels with y down, the first one's centre at (1, 1), so 0.5 more than ours; NaN
 counts y from the lower edge.)
 """
 
-import csv
 
 import numpy as np
 
 from exports.options import written
+from files import UserError, read_table
 from tracking.tracks_file import from_positions
-from util import UserError
 
 
 def write(tracks, options):
@@ -25,8 +24,7 @@ def write(tracks, options):
 
 def read(path, video):
     """A table of one camera -> (Tracks, no names). UserError when it is no such table."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        head, *rows = [row for row in csv.reader(file) if row] or [[]]
+    head, *rows = [row for row in read_table(path, "DLTdv's points") if row] or [[]]
     expected = [f"pt{q}_cam1_{axis}" for q in range(1, len(head) // 2 + 1) for axis in "XY"]
     if not rows or head != expected:
         raise UserError(f"{path}: not DLTdv's points of one camera: expected columns pt1_cam1_X, pt1_cam1_Y ...")

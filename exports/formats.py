@@ -1,9 +1,10 @@
 """The formats that tracks can be written in, and read from: one row each, by name and by suffix."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import compress
+
+import numpy as np
 
 from exports import (
     after_effects,
@@ -20,6 +21,7 @@ from exports import (
     three_de,
 )
 from exports.options import Options, check_names, default_names, written
+from loaders.tracks_layouts import read_point_tracks
 from tracking import tracks_file
 from tracking.tracks_file import select
 from util import UserError, atomic_path, needs_extra
@@ -68,13 +70,23 @@ def read_csv(path, video):
     return tracks_file.read_csv(path, video.size_for(path), video.num_frames, video.fps), None
 
 
+def read_cotracker(path, video):
+    """Tracks in CoTracker's layout, or another of loaders.tracks_layouts."""
+    stored = read_point_tracks(path)
+    size, hidden = video.size_for(path, stored.video_size), ~stored.visible
+    tracks = tracks_file.from_positions(stored.positions, hidden, hidden.astype(float), size, stored.fps or video.fps)
+    if stored.queries is not None and len(tracks.tracks) == len(stored.queries):
+        tracks.query_points = stored.queries[:, [0, 2, 1]].astype(np.float32)
+    return tracks, None
+
+
 OURS = {"says_hidden": True, "has_names": False}
 FORMATS = {
     "npz": Format("this program", ".npz", own(tracks_file.write_tracks),
                   lambda path, video: (tracks_file.read_tracks(path), None), needs_fps=True, **OURS),
     "csv": Format("spreadsheets", ".csv", own(tracks_file.write_csv), read_csv, **OURS),
     "cotracker": Format("CoTracker's arrays", ".npz", own(tracks_file.write_cotracker),
-                        lambda path, video: (tracks_file.read_cotracker(path), None), needs_fps=True, **OURS),
+                        read_cotracker, needs_fps=True, **OURS),
     "nuke": Format("Nuke, Tracker4", ".nk", whole(nuke.tracker), first_frame=1, fits=500),
     "nuke_corner_pin": Format("Nuke, CornerPin2D", ".nk", whole(nuke.corner_pin), first_frame=1, has_names=False,
                               exactly=4),
@@ -123,9 +135,7 @@ def read(path, name, video):
     """(Tracks, names or None) of a file in the format `name`. UserError when it is missing or not such a file."""
     try:
         return FORMATS[name].read(path, video)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
         raise UserError(f"{path}: not readable as {name} ({error})") from None
     except UserError as error:
         raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None

@@ -8,8 +8,8 @@ positions have no line, so that a file without them does not say where the video
 import numpy as np
 
 from exports.options import flip, written
-from tracking.tracks_file import from_positions
-from util import UserError
+from files import UserError, read_text
+from tracking.tracks_file import check_extent, from_positions
 
 
 def write(tracks, options):
@@ -26,7 +26,7 @@ def write(tracks, options):
 def read(path, video):
     """A file -> (Tracks, names). UserError at the line that is none of the format."""
     height, width = video.size_for(path)
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    lines = enumerate(read_text(path, "tracks of 3DEqualizer").splitlines(), 1)
     names, points = [], []
     for _ in range(*read_numbers(path, lines, int, 1)):
         names.append(next(lines, (0, ""))[1].strip())
@@ -37,6 +37,7 @@ def read(path, video):
     last = video.num_frames or int(frames.max(initial=1))
     if not len(frames) or frames.min() < 1 or frames.max() > last or (frames % 1).any():
         raise UserError(f"{path}: expected lines `frame x y` with whole frame numbers from 1 to {last}")
+    check_extent(path, (len(points), last), len(frames))
     positions = np.full((len(points), last, 2), np.nan)
     for position, point in zip(positions, points):
         position[point[:, 0].astype(int) - 1] = [0, height] + point[:, 1:] * [1, -1]

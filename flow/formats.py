@@ -3,13 +3,11 @@
 Conventions: flow is float32 (H, W, 2), (x, y) displacement in pixels; a component larger than 1e9 means unknown.
 """
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 import util
-from files import check_image_size, regular_file
+from files import read_bytes, read_pixels
 
 MAGIC = 202021.25  # first float of a .flo file ("PIEH" read as bytes)
 UNKNOWN = 1e9
@@ -17,17 +15,12 @@ UNKNOWN = 1e9
 
 def read_image(path):
     """uint8 RGB (H, W, 3). util.UserError when it is missing or no image."""
-    check_image_size(path, "an image (png, jpg ...)")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # not imread: paths may be non-ASCII
-    if image is None:
-        raise util.UserError(f"{path}: not a readable image (expected png, jpg ...)")
-    return np.ascontiguousarray(image[..., ::-1])
+    return np.ascontiguousarray(read_pixels(path, cv2.IMREAD_COLOR, "an image (png, jpg ...)")[..., ::-1])
 
 
 def read_flo(path):
     """Read a .flo file -> float32 (H, W, 2). UserError when it is missing, no .flo file, or truncated."""
-    regular_file(path, "a .flo file")
-    data = Path(path).read_bytes()
+    data = read_bytes(path, 2**30, "a .flo file")
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(MAGIC):
         raise util.UserError(f"{path}: not a .flo file (expected the Middlebury format, which begins with PIEH)")
     width, height = (int(size) for size in np.frombuffer(data, "<i4", 2, offset=4))
@@ -39,9 +32,8 @@ def read_flo(path):
 
 def read_kitti_flow(path):
     """Read KITTI's 16-bit PNG -> (float32 (H, W, 2), known (H, W) bool). UserError when it is no such file."""
-    check_image_size(path, "flow as a 16-bit RGB PNG (KITTI's format)")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint16 or image.ndim != 3:
+    image = read_pixels(path, expected="flow as a 16-bit RGB PNG (KITTI's format)")
+    if image.dtype != np.uint16 or image.ndim != 3:
         raise util.UserError(f"{path}: expected flow as a 16-bit RGB PNG (KITTI's format)")
     u_v_known = image[..., ::-1].astype(np.float32)  # OpenCV reads BGR
     return (u_v_known[..., :2] - 2**15) / 64, u_v_known[..., 2] > 0

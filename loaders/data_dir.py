@@ -27,7 +27,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from files import UserError, check_image_size, read_json, write_file
+from files import UserError, check_image_size, read_bytes, read_json, write_file
 from loaders.manifest import check_manifest, checksum
 from loaders.sealed import decode, open_array, read_sealed_image
 from loaders.sealed import write_array as write_array  # and these, for whoever has the format
@@ -92,7 +92,7 @@ def mask_bit(found, index):
 def read_image(path, grey=False):
     """An image file -> uint8 (H, W, 3) RGB, or (H, W). UserError when it is missing, too large or unreadable."""
     check_image_size(path)
-    return decode(path, np.fromfile(path, np.uint8), grey)  # not cv2.imread: that fails on non-ASCII paths on Windows
+    return decode(path, np.frombuffer(read_bytes(path, 2**30, "an image"), np.uint8), grey)
 
 
 class DataDir:

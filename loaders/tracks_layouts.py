@@ -35,6 +35,7 @@ class PointTracks:
     queries: np.ndarray | None  # (Q, 3) t, x, y
     video_size: tuple | None
     scores: np.ndarray | None = None  # (Q, N) occlusion scores, of our own files
+    fps: float | None = None
 
 
 def read_point_tracks(path, convention=None):
@@ -65,7 +66,8 @@ def read_point_tracks(path, convention=None):
     scores = arrays.get("occlusion_score")
     if scores is not None:
         check_arrays(path, {"occlusion_score": scores}, {"occlusion_score": "QN"}, Q=len(tracks), N=tracks.shape[1])
-    return PointTracks(tracks + offset, visible, queries, size_in(path, arrays), scores)
+    fps = float(arrays["fps"]) if "fps" in arrays and check_arrays(path, arrays, {"fps": ""}) is not None else None
+    return PointTracks(tracks + offset, visible, queries, size_in(path, arrays), scores, fps)
 
 
 def read_queries(path, arrays, count, offset):

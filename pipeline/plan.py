@@ -5,13 +5,13 @@ holds that of preprocessing, and so on, so that a changed setting does again wha
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from files import UserError, read_json
 from pipeline import resources, status
 from pipeline.videos import Video, find_sources, mark_of, name_sources, size_of, title
-from util import UserError
+from util import file_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE, FORMAT, VERSION = "plan.json", "omnimotion-results", 1
@@ -114,11 +114,11 @@ def read_earlier(out):
         if others:
             raise UserError(f"--out {out}: holds other files ({others[0]}); expected a new folder or earlier results")
         return {}
+    content = read_json(path, "a plan of this program, or another folder")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         found, version, videos = content["format"], content["version"], content["videos"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a readable plan ({error}); choose another folder") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a readable plan (no {error}); choose another folder") from None
     if (found, version) != (FORMAT, VERSION):
         raise UserError(f"{path}: {found} version {version}, this program reads {FORMAT} version {VERSION}; choose "
                         "another folder")
@@ -194,7 +194,7 @@ def content_of(text):
     """What a setting stands for: of an .npz or a .txt file its content's hash, of other text itself."""
     path = Path(text)
     if path.suffix.lower() in (".npz", ".txt") and path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_hash(path)
     return text
 
 

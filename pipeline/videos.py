@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from files import UserError, read_text
 from preprocess.frames import FRAME_FOLDERS, IMAGE_SUFFIXES, list_images, open_image, run_ffmpeg
-from util import UserError
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 LONGEST_NAME = 80
@@ -63,7 +63,7 @@ def sources_of(path):
 
 def sources_of_list(path):
     """The videos that a text file names, one a line, relative to the file's folder."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "a list of videos").splitlines(), 1):
         line = line.strip()
         if line and not line.startswith("#"):
             source = path.parent / line

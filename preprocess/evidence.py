@@ -4,18 +4,18 @@ A source is a class with `name`, `settings` (of flow/point_tracks.py) and `read(
 the data directory. Users' files are in raster pixels of the original video, centres at +0.5.
 """
 
-import csv
 import hashlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from files import UserError, read_columns
 from flow.images import luminance
 from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions
 from loaders.evidence import FOLDER, evidence_of, of_tracks, write_evidence
 from loaders.tracks_layouts import parse_size, tracks_of_video
-from util import BoundedCache, UserError
+from util import BoundedCache
 
 NEAR_FRAMES = 4  # frames so far apart at most are compared: what is lit and seen alike
 PATCH, BLUR = 5, 1.0  # pixels: side of what is compared, and the blur of the frames
@@ -76,23 +76,12 @@ class Correspondences:
 
 def read_rows(path):
     """(M, 7) numbers of a table: COLUMNS and the weight, 1 where the table has none. UserError: not such a table."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
-            if missing:
-                raise UserError(f"--correspondences {path}: expected the columns {','.join(COLUMNS)}; no "
-                                f"{', '.join(missing)}")
-            found = [[*(float(row[name]) for name in COLUMNS), float(row.get("weight") or 1)] for row in rows]
-    except FileNotFoundError:
-        raise UserError(f"--correspondences {path}: no such file") from None
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"--correspondences {path}: not numbers in {','.join(COLUMNS)} ({error})") from None
-    if not found or not np.isfinite(found).all():
+    columns = read_columns(path, COLUMNS, optional=["weight"])
+    weight = np.nan_to_num(columns.get("weight", np.ones(len(columns[COLUMNS[0]]))), nan=1.0)
+    found = np.column_stack([*(columns[name] for name in COLUMNS), weight])
+    if not len(found) or not np.isfinite(found).all():
         raise UserError(f"--correspondences {path}: expected rows of finite numbers")
-    return np.array(found)
+    return found
 
 
 def to_pixels(points, data):

@@ -10,7 +10,7 @@ import re
 import cv2
 import numpy as np
 
-from files import UserError, check_image_size, load_npz, size_in
+from files import UserError, check_image_size, load_npz, read_pixels, size_in
 
 QUERIES_HELP = """what to track:
   grid[:STEP][@FRAME]  every STEP-th pixel of FRAME (default: about 1000 points of frame 0), e.g. grid:8@12
@@ -144,9 +144,7 @@ def read_mask(path, sizes):
     if size not in [tuple(size) for size in sizes]:
         expected = " or ".join(dict.fromkeys(f"{width}x{height}" for height, width in sizes))
         raise UserError(f"--mask {path}: the image is {size[1]}x{size[0]}, expected {expected}")
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.shape[:2] != size:
-        raise UserError(f"--mask {path}: not a readable image")
+    image = read_pixels(path, expected="--mask, an image")
     mask = image > 0 if image.ndim == 2 else (image[..., :3] > 0).any(axis=-1)
     height, width = sizes[0]
     if mask.shape != (height, width):

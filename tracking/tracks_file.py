@@ -17,11 +17,12 @@ tracks.npz holds, for Q queries in a video of N frames:
 
 import csv
 import io
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from files import UserError, check_arrays, load_npz, size_in, write_file, write_npz
+from files import UserError, check_arrays, load_npz, read_columns, size_in, write_file, write_npz
 from util import inside_video
 
 CONVENTION = (
@@ -131,24 +132,6 @@ def write_cotracker(path, tracks):
     )
 
 
-def read_cotracker(path):
-    """Read a file of write_cotracker. UserError if it is unreadable, or not such a file."""
-    arrays = load_npz(path)
-    missing = [name for name in ("tracks", "visibility", "video_size", "fps") if name not in arrays]
-    if missing:
-        raise UserError(f"{path}: not tracks in CoTracker's layout as track.py writes them: no {', '.join(missing)}")
-    positions, visible = arrays["tracks"], arrays["visibility"]
-    if positions.ndim != 4 or positions.shape[0] != 1 or positions.shape != (*visible.shape, 2):
-        raise UserError(f"{path}: expected tracks (1, N, Q, 2) and visibility (1, N, Q), got {positions.shape} and "
-                        f"{visible.shape}")
-    positions, occluded = positions[0].transpose(1, 0, 2) + np.float32(0.5), ~visible[0].T.astype(bool)
-    size = tuple(int(side) for side in arrays["video_size"])
-    tracks = from_positions(positions, occluded, occluded.astype(float), size, float(arrays["fps"]))
-    if "queries" in arrays and arrays["queries"].shape == (len(tracks.tracks), 3):
-        tracks.query_points = (arrays["queries"][:, [0, 2, 1]] + [0, 0.5, 0.5]).astype(np.float32)
-    return tracks
-
-
 def write_csv(path, tracks):
     """Write `tracks` as a table, a row per query and frame, for spreadsheets and scripts in any language.
 
@@ -171,25 +154,13 @@ def read_csv(path, video_size, num_frames, fps):
 
     num_frames: None for as many as there are rows of. UserError: not such a table, or a row that is not numbers.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        missing = [name for name in CSV_COLUMNS[:4] if name not in (rows.fieldnames or [])]
-        if missing:
-            raise UserError(f"{path}: expected a table with the columns query, frame, x, y; no {', '.join(missing)}")
-        names = [name for name in CSV_COLUMNS[:7] if name in rows.fieldnames]
-        try:
-            values = {name: [] for name in names}
-            for row in rows:
-                for name in names:
-                    values[name].append(float(row[name] or "nan"))
-        except (TypeError, ValueError):
-            raise UserError(f"{path}: line {rows.line_num}: expected numbers in {', '.join(names)}") from None
-    values = {name: np.array(column) for name, column in values.items()}
+    values = read_columns(path, CSV_COLUMNS[:4], optional=CSV_COLUMNS[4:7])
     numbers = np.concatenate([values["query"], values["frame"]])
     if not len(numbers) or not ((numbers >= 0) & (numbers % 1 == 0)).all():
         raise UserError(f"{path}: expected rows with whole numbers from 0 in query and frame")
     index, num_frames = row_index(path, values["query"], values["frame"], num_frames)
     shape = index[0].max() + 1, num_frames
+    check_extent(path, shape, len(index[0]))
     positions, score, depth = np.full((*shape, 2), np.nan), np.ones(shape), np.full(shape, np.nan)
     occluded = np.ones(shape, bool)
     positions[index] = np.column_stack([values["x"], values["y"]])
@@ -197,6 +168,13 @@ def read_csv(path, video_size, num_frames, fps):
     score[index] = values.get("occlusion_score", occluded[index].astype(float))
     depth[index] = values.get("depth", np.nan)
     return from_positions(positions, occluded, score, video_size, fps, depth)
+
+
+def check_extent(path, shape, rows):
+    """UserError where a table of so many rows speaks of more positions (Q, N) than it can be meant to."""
+    if math.prod(map(int, shape)) > max(2**22, 1000 * rows):
+        raise UserError(f"{path}: {rows} rows, but points and frames up to {shape[0]} x {shape[1]}; expected a row for "
+                        "most points and frames")
 
 
 def row_index(path, points, frames, num_frames):

@@ -136,6 +136,9 @@ POSE = "scorer,s,s,s\nbodyparts,a,a,a\ncoords,x,y,likelihood\n"
     ("csv", "query,frame,x,y\n0,0,1,two\n", "line 2: expected numbers"),
     ("csv", "query,frame,x,y\n0,7,1,2\n", "has frame 7, expected frames 0 to 6"),
     ("csv", "query,frame,x,y\n0,0,,\n", "no point in it is ever visible"),
+    ("csv", "query,frame,x,y\n0,0,1,2\nx\n", "line 3: expected numbers"),
+    ("csv", "query,frame,x,y\n0,0,\xff\n", "not text in UTF-8"),
+    ("csv", f"query,frame,x,y\n0,0,{'1' * 200_000},1\n", "line 2: field larger than"),
     ("dlc", "", "not DeepLabCut's predictions"),
     ("dlc", "scorer,s\nindividuals,i\n", "several animals"),
     ("dlc", POSE, "not DeepLabCut's predictions"),
@@ -147,7 +150,28 @@ POSE = "scorer,s,s,s\nbodyparts,a,a,a\ncoords,x,y,likelihood\n"
     ("dltdv", "pt1_cam1_X,pt1_cam1_Y\n" + "1,2\n" * 8, "8 frames, expected up to 7"),
 ])
 def test_what_is_no_such_table_is_named(tmp_path, name, text, says):
-    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv").write_text(text, encoding="latin1")
     with pytest.raises(UserError, match=says) as refused:
         read(tmp_path / "t.csv", name, VIDEO)
     assert "t.csv" in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "suffix", "text"), [
+    ("csv", "csv", "query,frame,x,y\n0,0,1,2\n0,1000000000000,1,2\n"), ("dlc", "csv", POSE + "1000000000000,1,2,0.9\n"),
+    ("3de", "txt", "1\na\n0\n1\n1000000000000 1 2\n"),
+    ("cvat", "xml", "<annotations><track label='a'><points frame='1000000000000' points='1,2' outside='0' occluded='0' "
+     "keyframe='1'/></track></annotations>")])
+def test_a_file_of_a_row_is_not_a_video_of_a_trillion_frames(tmp_path, name, suffix, text):
+    (tmp_path / f"t.{suffix}").write_text(text)
+    with pytest.raises(UserError, match="expected a row for most points and frames"):
+        read(tmp_path / f"t.{suffix}", name, Video(SIZE, None, FPS))
+
+
+def test_other_trackers_layouts_are_read_as_cotrackers(tmp_path):
+    tracks = known_tracks()
+    np.savez(tmp_path / "t.npz", tracks=tracks.tracks, visibles=~tracks.occluded, query_points=tracks.query_points)
+    back, _ = read(tmp_path / "t.npz", "cotracker", Video(SIZE, None, FPS))
+    assert np.array_equal(back.tracks, tracks.tracks) and np.array_equal(back.occluded, tracks.occluded)
+    assert np.array_equal(back.query_points, tracks.query_points) and back.fps == FPS
+    with pytest.raises(UserError, match="give --video_size"):
+        read(tmp_path / "t.npz", "cotracker", Video(None, None, FPS))

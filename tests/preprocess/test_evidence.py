@@ -92,7 +92,7 @@ BAD_ROWS = {
     "1,1,1,1,1,1": "row 1: expected two different",
     "0,1,1,2,121,1": "expected x in [0, 120], y in [0, 56]",
     "0,1,1,2,nan,1": "expected rows of finite numbers",
-    "0,1,1,2,here,1": "not numbers",
+    "0,1,1,2,here,1": "line 2: expected numbers",
 }
 
 
