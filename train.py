@@ -28,7 +28,7 @@ from training.surface import SurfaceObjective
 from training.volume import VolumeObjective
 from util import Overdue, StopSignal, UserError, atomic_path, command, pick_device, seed_everything
 
-GRACE = 5  # seconds after a signal in which a step may still end, and be saved
+GRACE = 3  # seconds after a signal in which a step may still end, and be saved
 OBJECTIVES = {"volume": VolumeObjective, "surface": SurfaceObjective}
 
 
@@ -261,10 +261,10 @@ def check_folders(arguments):
 
 
 def finish(arguments, config, step, seconds, received):
-    """Say what there is now, and what the model adds on the pairs that were held out."""
+    """Say what there is now and, at the end of a run, what the model adds on the pairs that were held out."""
     why = f"stopped by {received}; go on with --resume" if received else "done"
     print(f"{why}: {step} steps, {seconds / 60:.1f} minutes; checkpoint in {checkpoints.newest(arguments.out_dir)}")
-    if config.held_out:
+    if config.held_out and not received:  # whoever stops a run wants it to end
         measure_held_out(arguments, config)
     print(f"next: python track.py --run {arguments.out_dir} --queries grid --out tracks.npz")
     print(f"      python viz.py --run {arguments.out_dir} --out videos/")

@@ -19,8 +19,17 @@ def differentiation(objective, record):
     """
     if record:
         return Recorded(objective)
-    return lambda batch, progress: differentiate(
-        objective, batch, objective.scales(progress), objective.weights(progress))
+
+    def stepwise(batch, progress):
+        with torch.autograd.graph.saved_tensors_hooks(as_it_is, as_it_is):
+            return differentiate(objective, batch, objective.scales(progress), objective.weights(progress))
+
+    return stepwise
+
+
+def as_it_is(tensor):
+    """Called for each tensor that backward needs: so a long backward returns to Python, where signals are heard."""
+    return tensor
 
 
 def differentiate(objective, batch, scales, weights):
