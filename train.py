@@ -197,6 +197,8 @@ def train(arguments, config):
             save_config(config, temporary)
     run = Standing(parts, Clock(config, state["elapsed"] if state else 0.0), config, data, state)
     curves = Curves(out_dir if first else None, run.step, config, state.get("best", math.inf) if state else math.inf)
+    if config.compile and first:
+        print("the model is compiled before the first step, which takes a minute or more", flush=True)
     with StopSignal(GRACE if ranks.size() == 1 else None) as stop, run.clock.bar(
             run.step, data.name, arguments.quiet or not first) as bar:
         try:

@@ -34,6 +34,12 @@ WRITING = {  # commands that write, and what they leave
               ("out.npz", "flow_00000_00003.flo", "flow_00000_00003_visible.png")),
     "track, depth": (("track", "--run", "{}/run", "--depth", "--out", "{}/depth"), ("depth",)),
     "viz": (("viz", "--data_dir", "{}/data.sound", "--what", "tracks,flow", "--out", "{}/videos"), ("videos",)),
+    "preprocess, two workers": (("preprocess", "{}/frames", "--data_dir", "{}/new", "--flow", "dis", "--device", "cpu",
+                                 "--workers", "2"), tuple(f"new/{name}" for name in (
+                                     "color", "flow_chained", "valid", "counts"))),
+    "export": (("export", "{}/tracks.npz", "--out", "{}/t.nk", "--overwrite"), ("t.nk",)),
+    "edit mask": (("edit", "mask", "--data_dir", "{}/data.sound", "--first", "{}/masks/0.png", "--out", "{}/carried"),
+                  ("carried",)),
     "evaluate prepare": ((*workshop.PREPARE, "{}/tapvid.pkl", "--out", "{}/tapvid"), ("tapvid",)),
     "evaluate": (("evaluate", "--ground_truth", "{}/truth.npz", "--tracks", "{}/tracks.npz", "--out", "{}/s.json"),
                  ("s.json",)),
@@ -218,11 +224,15 @@ def evil(made, folder, table):
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=105, help="how often commands are killed (default: %(default)s)")
-    parser.add_argument("--pairs", type=int, default=28, help="how often two run at once (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=130, help="how often commands are killed (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=30, help="how often two run at once (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=WRITING, default=[*WRITING], metavar="COMMAND",
+                        help="of those that write (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of what is random (default: %(default)s)")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
+    for name in WRITING.keys() - set(options.only):
+        del WRITING[name]
     table, choose, began = Table(), random.Random(options.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         made = Path(work) / "workshop"

@@ -19,7 +19,9 @@ import cv2
 import numpy as np
 import torch
 
+import edit
 import evaluate
+import export
 import preprocess.__main__
 import track
 import train
@@ -33,7 +35,7 @@ REFUSED, SAME, OTHER, TRACEBACK, HANG = OUTCOMES = "refused", "same", "other", "
 RIGHT = {("resume checkpoint", "gone")}  # job and damage: says that there is none, and begins anew
 SECONDS = 60  # that a command of this size may take, on a busy machine
 MAINS = {"preprocess": preprocess.__main__.main, "train": train.main, "track": track.main, "viz": viz.main,
-         "evaluate": evaluate.main}
+         "evaluate": evaluate.main, "export": export.main, "edit": edit.main}
 
 
 class Job(NamedTuple):
@@ -73,6 +75,14 @@ JOBS = [
                                      "{}/videos"), ("videos/tracks.mp4",)),
     Job("score tracks", "tracks.npz", (*SCORE, "{}/truth.npz", "--tracks", "{}/tracks.npz", "--out", "{}/s.json"),
         ("s.json",)),
+    Job("export csv", "tracks.csv", ("export", "{}/tracks.csv", "--video_size", f"{SIZE[1]}x{SIZE[0]}", "--fps", "5",
+                                     "--out", "{}/t.nk"), ("t.nk",), True),
+    Job("edit's mask", "masks/0.png", ("edit", "mask", *BY_FLOW, "--first", "{}/masks/0.png", "--out", "{}/carried"),
+        ("carried",), True),
+    Job("tracks as evidence", "tracks.npz", ("preprocess", "{}/frames", "--data_dir", "{}/new", "--flow", "dis",
+        "--device", "cpu", "--max_interval", "1", "--tracks", "{}/tracks.npz"), ("new/evidence",)),
+    Job("correspondences", "known.csv", ("preprocess", "{}/frames", "--data_dir", "{}/new", "--flow", "dis", "--device",
+        "cpu", "--max_interval", "1", "--correspondences", "{}/known.csv"), ("new/evidence",), True),
     Job("ground truth", "truth.npz", (*SCORE, "{}/truth.npz", "--tracks", "{}/tracks.npz", "--out", "{}/s.json"),
         ("s.json",)),
     Job("tapvid", "tapvid.pkl", (*PREPARE, "{}/tapvid.pkl", "--out", "{}/tapvid", "--resolution", "0"), ("tapvid",),
@@ -114,6 +124,8 @@ def build(folder):
     torch.save(state, config)
     run(*TRACK, *BY_FLOW, folder=folder)
     (folder / "out.npz").rename(folder / "tracks.npz")
+    run("export", "{}/tracks.npz", "--out", "{}/tracks.csv", folder=folder)
+    (folder / "known.csv").write_text("frame_1,x_1,y_1,frame_2,x_2,y_2\n0,5,6,1,6,6\n1,9.5,8,3,11,8\n")
     with np.load(folder / "tracks.npz") as tracks:
         np.savez(folder / "truth.npz", target_points=tracks["tracks"] + 0.5, occluded=tracks["occluded"],
                  query_points=tracks["query_points"], video_size=tracks["video_size"])

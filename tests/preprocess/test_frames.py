@@ -117,6 +117,14 @@ def test_exif_rotation_is_applied(tmp_path):
     assert read_rgb(tmp_path / "a.jpg").shape == (20, 16, 3)
 
 
+def test_a_video_that_is_to_be_shown_turned_is_read_turned(video, tmp_path):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", "90", "-i", str(video), "-c", "copy"]
+    subprocess.run([*command, str(tmp_path / "turned.mp4")], check=True)
+    turned, plain = (np.stack(list(open_source(path).frames())) for path in (tmp_path / "turned.mp4", video))
+    assert turned.shape == (6, 39, 27, 3)
+    assert np.array_equal(turned, np.rot90(plain, axes=(1, 2)))  # counter-clockwise, as ffmpeg has it
+
+
 def test_shrinking_keeps_the_aspect_and_averages():
     assert processed_size(480, 854, 256) == (144, 256)
     assert processed_size(480, 854, None) == processed_size(480, 854, 2000) == (480, 854)
