@@ -118,8 +118,8 @@ def test_exif_rotation_is_applied(tmp_path):
 
 
 def test_a_video_that_is_to_be_shown_turned_is_read_turned(video, tmp_path):
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-display_rotation", "90", "-i", str(video), "-c", "copy"]
-    subprocess.run([*command, str(tmp_path / "turned.mp4")], check=True)
+    turn = ["-v", "error", "-display_rotation", "90", "-i", str(video), "-c", "copy", str(tmp_path / "turned.mp4")]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *turn], check=True)
     turned, plain = (np.stack(list(open_source(path).frames())) for path in (tmp_path / "turned.mp4", video))
     assert turned.shape == (6, 39, 27, 3)
     assert np.array_equal(turned, np.rot90(plain, axes=(1, 2)))  # counter-clockwise, as ffmpeg has it
