@@ -70,8 +70,8 @@ class CorrespondencePool:
         self.storage = self._choose_storage(data, device) if storage == "auto" else storage
         self.device = device if self.storage == "device" else torch.device("cpu")
         rows = [list(of_frame.values()) for of_frame in rows]
-        flow = [data.flow_fixed(i).reshape(-1, self.height * self.width, 2) for i in self._frames()]
-        self.flow, self.bits = self._load(flow, rows), self._load([data.valid_bits(i) for i in self._frames()], rows)
+        self.flow = self._load(lambda i: data.flow_fixed(i).reshape(-1, self.height * self.width, 2), rows)
+        self.bits = self._load(data.valid_bits, rows)
         self.frames = torch.from_numpy(data.frames()).flatten(1, 2).to(self.device)  # (N, H*W, 3) uint8
         self.data = data
 
@@ -84,17 +84,20 @@ class CorrespondencePool:
             return "device" if size < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] else "disk"
         return "host" if size < HOST_LIMIT else "disk"
 
-    def _load(self, arrays, rows):
-        """One array (P_i, ...) per source frame, and which of its rows -> (R, ...) in one block, or R memory maps."""
+    def _load(self, read, rows):
+        """Rows of what read(i) gives of each source frame, (P_i, ...) -> (R, ...) in one block, or R memory maps.
+
+        For a block a frame's map is gone before the next is read: it counts as memory while it is there.
+        """
         if self.storage == "disk":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and so is what is done with it
-                return [torch.from_numpy(array)[row] for array, of_frame in zip(arrays, rows) for row in of_frame]
-        counts = [len(of_frame) for of_frame in rows]
-        block = torch.empty((sum(counts), *arrays[0].shape[1:]), device=self.device,
-                            dtype=getattr(torch, arrays[0].dtype.name))
-        for part, array, of_frame in zip(block.split(counts), arrays, rows):
-            part.copy_(torch.from_numpy(np.array(array[of_frame])))
+                arrays = [torch.from_numpy(read(i)) for i in self._frames()]
+                return [array[row] for array, of_frame in zip(arrays, rows) for row in of_frame]
+        first, counts = read(0), [len(of_frame) for of_frame in rows]
+        block = torch.empty((sum(counts), *first.shape[1:]), dtype=getattr(torch, first.dtype.name), device=self.device)
+        for i, (part, of_frame) in enumerate(zip(block.split(counts), rows)):
+            part.copy_(torch.from_numpy(np.array(read(i)[of_frame])))
         return block
 
     @functools.cached_property
