@@ -88,12 +88,7 @@ def check_folder(folder, overwrite):
 @contextlib.contextmanager
 def edit_folder(folder, settings):
     """Yield a temporary folder that becomes `folder` when all is written; settings: {name: value}, for edit.json."""
-    try:
-        with staged_folder(folder) as staged:
-            yield staged
-            text = json.dumps(settings, indent=1, default=str) + "\n"
-            (staged / "edit.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        if isinstance(error, (PermissionError, NotADirectoryError, FileExistsError)):
-            raise UserError(f"--out {folder}: cannot make this folder ({error.strerror})") from error
-        raise
+    with staged_folder(folder) as staged:
+        yield staged
+        text = json.dumps(settings, indent=1, default=str) + "\n"
+        (staged / "edit.json").write_text(text, encoding="utf-8")

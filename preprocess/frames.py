@@ -21,7 +21,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageOps
 
-from files import FFMPEG_INPUT, IMAGE_FORMATS, MOST_PIXELS, UserError, check_image_size, regular_file
+from files import FFMPEG_INPUT, IMAGE_FORMATS, MOST_PIXELS, UserError, check_image_size, locked_folder, regular_file
 from loaders.data_dir import owner_of_image, write_image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -291,19 +291,23 @@ def checked_size(source, frame, max_side):
 
 @contextlib.contextmanager
 def staged_folder(folder):
-    """Yield a temporary folder beside `folder` that takes its place on success and is deleted on failure."""
+    """Yield a temporary folder beside `folder` that takes its place on success and is deleted on failure.
+
+    What a dead process left in it goes. UserError: another process has it in hand, or it cannot be made.
+    """
     folder = Path(folder)
-    staged = folder.with_name(f".{folder.name}.tmp")
-    staged.mkdir(parents=True)
-    try:
-        yield staged
-        if folder.is_dir():
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            folder.unlink(missing_ok=True)
-        os.replace(staged, folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    with locked_folder(folder.with_name(f".{folder.name}.tmp")) as staged:
+        for left in staged.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield staged
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                folder.unlink(missing_ok=True)
+            os.replace(staged, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def check_masks(folder, options, video):

@@ -58,5 +58,19 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     for name, overwrite in (("out", False), ("file", True)):
         with pytest.raises(UserError, match=f"--out .*{name}"):
             check_folder(tmp_path / name, overwrite)
-    with pytest.raises(UserError, match="cannot make this folder"), edit_folder(tmp_path / "file/out", {}):
+    with pytest.raises(UserError, match="file/.out.tmp: expected a folder"), edit_folder(tmp_path / "file/out", {}):
         pass
+
+
+def test_what_a_dead_process_left_goes_and_a_living_one_is_left_alone(tmp_path):
+    left = tmp_path / ".out.tmp" / "frames"
+    left.mkdir(parents=True)
+    (left / "00000.png").write_text("half")
+    with edit_folder(tmp_path / "out", {}) as folder:
+        assert not list(folder.iterdir())
+        (folder / "mine").write_text("")
+        with pytest.raises(UserError, match="in use by"), edit_folder(tmp_path / "out", {}):
+            pass
+        assert (folder / "mine").exists()
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["edit.json", "mine"]
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
