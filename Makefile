@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
+TESTERS ?= 2
 # On a machine that also does other work, threads that wait actively for one another slow small steps down by far.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -32,7 +33,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m benchmarks.demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: $(VENV)/installed-extras $(BLENDER)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
