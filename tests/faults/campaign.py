@@ -38,7 +38,8 @@ WRITING = {  # commands that write, and what they leave
                                  "--workers", "2"), tuple(f"new/{name}" for name in (
                                      "color", "flow_chained", "valid", "counts"))),
     "export": (("export", "{}/tracks.npz", "--out", "{}/t.nk", "--overwrite"), ("t.nk",)),
-    "edit mask": (("edit", "mask", "--data_dir", "{}/data.sound", "--first", "{}/masks/0.png", "--out", "{}/carried"),
+    "edit mask": (("edit", "mask", "--data_dir", "{}/data.sound", "--first", "{}/masks/0.png", "--out", "{}/carried",
+                   "--overwrite"),
                   ("carried",)),
     "evaluate prepare": ((*workshop.PREPARE, "{}/tapvid.pkl", "--out", "{}/tapvid"), ("tapvid",)),
     "evaluate": (("evaluate", "--ground_truth", "{}/truth.npz", "--tracks", "{}/tracks.npz", "--out", "{}/s.json"),
