@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from loaders.data_dir import DataDir
 from networks import query
-from tracking import refinement
+from tracking import pins, refinement
 from tracking.tracks_file import Tracks
 from util import UserError, from_raster, inside_video, pixel_grid, to_raster
 
@@ -43,7 +43,7 @@ class Source(Protocol):
 
 @dataclass
 class RunSource:
-    """A fitted run, its tracks sharpened by flow or not.
+    """A fitted run, its tracks sharpened by flow or not, and corrected by what was pinned (see tracking.pins).
 
     method: 'max_weight' or 'composite', see networks.query.track_points. chunk: rays that
     are computed at once, which bounds the memory (None: track_points' own). refine: see refinement.flow_at_hand.
@@ -54,13 +54,27 @@ class RunSource:
     threshold: float = HIDDEN_ABOVE
     chunk: int | None = None
     refine: str = "auto"
+    known: tuple | None = None  # what was pinned: see pins.known_tracks; found when it is first needed
 
     def __post_init__(self):
         model, video = self.run.model, self.run.video
         self.num_frames, self.size, self.fps = model.num_frames, (model.height, model.width), video["fps"]
         self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
 
+    def pinned(self):
+        """The pinned tracks (K, N, 2) and their scores (K, N)."""
+        if self.known is None:
+            anchors = pins.anchors_of(self.run.pins, self.size, self.video_size)
+            self.known = pins.known_tracks(self.follow, anchors)
+        return self.known
+
     def track(self, frames, pixels):
+        if not self.run.pins:
+            return self.follow(frames, pixels)
+        return pins.correct(self.follow, *self.pinned(), frames, pixels, self.size)
+
+    def follow(self, frames, pixels):
+        """track, without pins."""
         with progress_bar("tracking", len(frames) * self.num_frames) as bar:
             options = {"method": self.method, "progress": bar.update} | chunk_option(self.chunk)
             found = query.track_points(self.run.model, torch.from_numpy(frames), torch.from_numpy(pixels), **options)
@@ -72,8 +86,16 @@ class RunSource:
         return tracks, score, depth
 
     def flow(self, i, j):
-        found = query.dense_flow(self.run.model, i, j, method=self.method, **chunk_option(self.chunk))
-        return tuple(tensor.cpu().numpy() for tensor in found)
+        options = {"method": self.method} | chunk_option(self.chunk)
+        found = query.dense_flow(self.run.model, i, j, **options)
+        flow, score = (tensor.cpu().numpy() for tensor in found)
+        if not self.run.pins:
+            return flow, score
+        tracks, scores = (values[:, [i, j]] for values in self.pinned())
+        starts = torch.full((len(tracks),), i), torch.from_numpy(tracks[:, 0])
+        found = query.track_points(self.run.model, *starts, [i, j], **options)
+        led = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score"))
+        return pins.correct_flow(flow, score, tracks, scores, *led)
 
 
 class FlowSource:
