@@ -3,8 +3,9 @@
 Where a pinned track is, is known in its query's frame and at its pins, its anchors. It is followed from each anchor that
 is seen; between two of them it passes from the one to the other where they agree best, so that neither is followed after
 it was lost (known_tracks). From any frame, then, it is known how far tracks are off that start on it there: the way from
-where they lead to where the pinned track is. A query near it in that frame, of a track that moves alike, is off by the
-same, and is moved by that way; less the further off it starts, and not at all from `reach` on (correct).
+where they lead to where the pinned track is. Queries near it in that frame are off as far, if they are of the same
+surface. Whether they are, the frames decide: what is around the query is to be found rather where it goes when it is
+moved than where it goes by itself (taken_along).
 
 Conventions: K pinned tracks, Q queries, N frames, n queries of one frame; pixels (x, y) with integer centres at the
 processed size; numpy. `follow` is a source's track: frames (Q,), pixels (Q, 2) -> tracks (Q, N, 2), scores (Q, N), depth.
@@ -13,23 +14,27 @@ processed size; numpy. `follow` is a source's track: frames (Q,), pixels (Q, 2) 
 from dataclasses import dataclass
 from itertools import groupby
 
+import cv2
 import numpy as np
 import torch
 
-from util import from_raster, pixel_grid
+from util import from_raster, inside_image, pixel_grid
 
 
 @dataclass(frozen=True)
 class PinSettings:
-    """What was tuned, on scenes with depth (benchmarks.pins)."""
+    """What was tuned, on one scene with depth (docs/evidence.md). S: the longer side."""
 
-    reach: float = 0.15  # of the longer side: queries further from a pinned track are not moved
-    alike: float = 1.0  # px: by which tracks differ that move alike, and ...
-    bend: float = 0.15  # ... by so much more for each pixel between them
     agree: float = 1.0  # px: by which two tracks of one point differ where both are right
+    reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole
+    favour: float = 0.4  # of S: as far away odds would be even where the picture says nothing
+    noise: float = 2.0  # levels of colour, per log odds
+    unlike: float = 40.0  # levels: more says nothing more
+    astray: float = 2.0  # px: what was led further off is lost; of less far a move the picture is not asked
 
 
 SETTINGS = PinSettings()
+BLUR = 0.7  # px: of images
 HIDDEN = 0.5  # occlusion score of a pinned track above which nothing starts on it: another surface is seen there
 
 
@@ -107,63 +112,101 @@ def joined(frames, tracks, scores):
     return track, score
 
 
-def correct(follow, known, known_scores, frames, pixels, size):
-    """What `follow` says of queries, corrected by pinned tracks (K, N, 2) and their scores (K, N)."""
-    reach = SETTINGS.reach * max(size)
+def correct(follow, images, known, known_scores, frames, pixels):
+    """What `follow` says of queries, corrected by pinned tracks (K, N, 2) and their scores (K, N).
+
+    images: see smoothed.
+    """
     starts = {int(s): np.flatnonzero(known_scores[:, s] <= HIDDEN) for s in np.unique(frames)}
-    count = len(frames)
-    extra = [np.full(len(rows), s, frames.dtype) for s, rows in starts.items()]
+    also = [np.full(len(rows), s, frames.dtype) for s, rows in starts.items()]
     places = [known[rows, s] for s, rows in starts.items()]
-    tracks, scores, depth = follow(np.concatenate([frames, *extra]), np.concatenate([pixels, *places]).astype(np.float32))
-    tracks, scores, end = tracks.copy(), scores.copy(), count
+    tracks, scores, depth = follow(np.concatenate([frames, *also]), np.float32(np.concatenate([pixels, *places])))
+    tracks, scores, end = tracks.copy(), scores.copy(), len(frames)
     for s, pinned in starts.items():
-        begin, end = end, end + len(pinned)
-        rows = np.flatnonzero(frames == s)
-        errors = known[pinned] - tracks[begin:end], known_scores[pinned] - scores[begin:end]
-        move, change = spread(tracks[rows], s, tracks[begin:end], *errors, reach)
-        tracks[rows] += move
-        scores[rows] = (scores[rows] + change).clip(0, 1)
-    return tracks[:count], scores[:count], depth[:count]
+        begin, end, rows = end, end + len(pinned), np.flatnonzero(frames == s)
+        given = known[pinned], known_scores[pinned], tracks[begin:end], scores[begin:end]
+        tracks[rows], scores[rows] = taken_along(images, s, tracks[rows], scores[rows], *given)
+    return tracks[: len(frames)], scores[: len(frames)], depth[: len(frames)]
 
 
-def correct_flow(flow, score, known, known_scores, led, led_scores):
+def correct_flow(images, flow, score, known, known_scores, led, led_scores):
     """Dense flow (H, W, 2) between two frames and its scores (H, W), corrected by pinned tracks there.
 
-    known (K, 2, 2), known_scores (K, 2): in the two frames; led, led_scores: the same by the source of that flow.
+    images (2, H, W, 3): see smoothed; known (K, 2, 2), known_scores (K, 2): in the two frames; led, led_scores: where
+    the source of that flow leads them.
     """
-    size, seen = flow.shape[:2], known_scores[:, 0] <= HIDDEN
-    grid = pixel_grid(*size).reshape(-1, 2).numpy()
-    tracks = np.stack([grid, grid + flow.reshape(-1, 2)], axis=1)
-    errors = (known - led)[seen], (known_scores - led_scores)[seen]
-    move, change = spread(tracks, 0, led[seen], *errors, SETTINGS.reach * max(size))
-    score = (score + change[:, 1].reshape(size)).clip(0, 1)
-    return (flow + move[:, 1].reshape(flow.shape)).astype(np.float32), score.astype(np.float32)
+    seen = known_scores[:, 0] <= HIDDEN
+    grid = pixel_grid(*score.shape).reshape(-1, 2).numpy()
+    tracks, scores = np.stack([grid, grid + flow.reshape(-1, 2)], axis=1), np.repeat(score.reshape(-1, 1), 2, axis=1)
+    given = (values[seen] for values in (known, known_scores, led, led_scores))
+    tracks, scores = taken_along(images, 0, tracks, scores, *given)
+    return (tracks[:, 1] - grid).reshape(flow.shape), scores[:, 1].reshape(score.shape)
 
 
-def spread(tracks, frame, theirs, errors, score_errors, reach):
-    """Errors (K, N, 2), (K, N) of the tracks `theirs` (K, N, 2) -> those of tracks (n, N, 2); all start in `frame`."""
-    total = np.zeros(tracks.shape[:2])
-    move, change = np.zeros(tracks.shape), np.zeros(tracks.shape[:2])
-    for their, error, score_error in zip(theirs, errors, score_errors):
-        start = tracks[:, frame] - their[frame]
-        distance = np.linalg.norm(start, axis=-1)
-        near = np.square((1 - np.square(distance / reach)).clip(min=0))
-        rows = np.flatnonzero(near)
-        if not len(rows):
-            continue
-        away = np.linalg.norm(tracks[rows] - their - start[rows, None], axis=-1)
-        away = outwards(away, frame) / (SETTINGS.alike + SETTINGS.bend * distance[rows, None])
-        part = near[rows, None] / (1 + np.square(away))
-        weight = part / (np.square(distance[rows, None]) + 1e-6)
+def taken_along(images, frame, tracks, scores, known, known_scores, led, led_scores):
+    """Tracks (n, N, 2) and scores (n, N) that start in `frame`, corrected by pinned ones of which that is known.
+
+    known (K, N, 2), known_scores (K, N): the pinned tracks; led, led_scores: where the same source leads them from
+    there. Of several that are near, the nearest counts most, and on a pinned track that alone.
+    """
+    total, move, change = np.zeros(tracks.shape[:1]), np.zeros(tracks.shape), np.zeros(scores.shape)
+    reach = SETTINGS.reach * max(images[0].shape[:2])
+    for one, its_scores, wrong, wrong_scores in zip(known, known_scores, led, led_scores):
+        distance = np.linalg.norm(tracks[:, frame] - one[frame], axis=-1)
+        rows = np.flatnonzero(distance < reach)
+        near = np.minimum(2 - 2 * distance[rows] / reach, 1)
+        ways = moves(tracks[rows], frame, one, wrong)
+        part = near**2 * (3 - 2 * near) * belongs(images, frame, tracks[rows], ways, distance[rows], its_scores)
+        weight = part / (np.square(distance[rows]) + 1e-6)
         total[rows] += weight
-        move[rows] += (weight * part)[..., None] * error
-        change[rows] += weight * part * score_error
+        move[rows] += (weight * part)[:, None, None] * ways
+        change[rows] += (weight * part)[:, None] * (its_scores - wrong_scores)
     total = np.where(total > 0, total, 1)
-    return move / total[..., None], change / total
+    tracks = tracks + (move / total[:, None, None]).astype(tracks.dtype)
+    return tracks, (scores + change / total[:, None]).clip(0, 1).astype(scores.dtype)
 
 
-def outwards(values, frame):
-    """The largest so far of values (n, N), frame by frame outwards from one."""
-    after = np.maximum.accumulate(values[:, frame:], axis=1)
-    before = np.maximum.accumulate(values[:, : frame + 1][:, ::-1], axis=1)[:, ::-1]
-    return np.concatenate([before[:, :-1], after], axis=1)
+def moves(tracks, frame, known, led):
+    """By how much tracks (n, N, 2) are off if they are of the surface that a pinned track (N, 2) is of -> (n, N, 2).
+
+    By as much as where the pinned one was led, as long as that is little; where it was led astray, by what keeps them
+    as far from it as they start.
+    """
+    error, start = known - led, tracks[:, frame] - known[frame]
+    astray = np.square(error).sum(-1, keepdims=True)
+    astray = astray / (astray + SETTINGS.astray**2)
+    return (1 - astray) * error + astray * (known + start[:, None] - tracks)
+
+
+def belongs(images, frame, tracks, ways, distance, pinned_scores):
+    """Odds, from 0 to 1, that tracks (n, N, 2) from `frame` are of a pinned track's surface, `distance` (n,) from it.
+
+    They are the better, the nearer they are, and the more the picture around them is found where they go if moved by
+    `ways` (n, N, 2), rather than where they go by themselves; of the frames in which the pinned track is seen.
+    """
+    size, look = images[0].shape[:2], patches(images[frame], tracks[:, frame])
+    evidence, count = np.zeros(len(tracks)), np.zeros(len(tracks))
+    for t in np.flatnonzero(pinned_scores <= HIDDEN):
+        moved = tracks[:, t] + ways[:, t]
+        tells = np.linalg.norm(ways[:, t], axis=-1) > SETTINGS.astray
+        tells &= inside_image(moved, *size) & inside_image(tracks[:, t], *size)
+        here, there = (np.abs(patches(images[t], places[tells]) - look[tells]).mean((1, 2)).clip(max=SETTINGS.unlike)
+                       for places in (tracks[:, t], moved))
+        evidence[tells] += here - there
+        count[tells] += 1
+    prior = 2 * np.log(SETTINGS.favour * max(size) / distance.clip(1e-3))
+    return 1 / (1 + np.exp(-prior - evidence / count.clip(1) / SETTINGS.noise))
+
+
+def patches(image, places):
+    """The 3 x 3 pixels (n, 9, 3) of an image nearest to places (n, 2)."""
+    height, width = image.shape[:2]
+    x, y = np.rint(places).astype(int).T
+    around = np.arange(-1, 2)
+    rows, columns = (y[:, None] + around.repeat(3)).clip(0, height - 1), (x[:, None] + np.tile(around, 3)).clip(0, width - 1)
+    return image[rows, columns].astype(np.float32)
+
+
+def smoothed(frames):
+    """uint8 (H, W, 3) of each frame -> [the same with less noise]: the images that tell what belongs to what."""
+    return [cv2.GaussianBlur(frame, (0, 0), BLUR) for frame in frames]

@@ -54,7 +54,7 @@ class RunSource:
     threshold: float = HIDDEN_ABOVE
     chunk: int | None = None
     refine: str = "auto"
-    known: tuple | None = None  # what was pinned: see pins.known_tracks; found when it is first needed
+    known: tuple | None = None  # see pinned
 
     def __post_init__(self):
         model, video = self.run.model, self.run.video
@@ -62,16 +62,24 @@ class RunSource:
         self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
 
     def pinned(self):
-        """The pinned tracks (K, N, 2) and their scores (K, N)."""
+        """Images that tell what goes along with a pin, the pinned tracks (K, N, 2) and their scores (K, N).
+
+        UserError when the data directory is gone, or of another video.
+        """
         if self.known is None:
+            data = DataDir.open(self.data_dir)
+            if data.fingerprint != self.run.video["fingerprint"]:
+                raise UserError(f"{data.path}: made from another video than the run")
+            images = pins.smoothed(data.frame(i) for i in range(self.num_frames))
             anchors = pins.anchors_of(self.run.pins, self.size, self.video_size)
-            self.known = pins.known_tracks(self.follow, anchors)
+            self.known = images, *pins.known_tracks(self.follow, anchors)
         return self.known
 
     def track(self, frames, pixels):
         if not self.run.pins:
             return self.follow(frames, pixels)
-        return pins.correct(self.follow, *self.pinned(), frames, pixels, self.size)
+        images, *known = self.pinned()
+        return pins.correct(self.follow, images, *known, frames, pixels)
 
     def follow(self, frames, pixels):
         """track, without pins."""
@@ -91,11 +99,12 @@ class RunSource:
         flow, score = (tensor.cpu().numpy() for tensor in found)
         if not self.run.pins:
             return flow, score
-        tracks, scores = (values[:, [i, j]] for values in self.pinned())
+        images, *known = self.pinned()
+        tracks, scores = (values[:, [i, j]] for values in known)
         starts = torch.full((len(tracks),), i), torch.from_numpy(tracks[:, 0])
         found = query.track_points(self.run.model, *starts, [i, j], **options)
         led = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score"))
-        return pins.correct_flow(flow, score, tracks, scores, *led)
+        return pins.correct_flow([images[i], images[j]], flow, score, tracks, scores, *led)
 
 
 class FlowSource:
