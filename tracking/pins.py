@@ -23,18 +23,21 @@ from util import from_raster, inside_image, pixel_grid
 
 @dataclass(frozen=True)
 class PinSettings:
-    """What was tuned, on one scene with depth (docs/evidence.md). S: the longer side."""
+    """What was tuned, on two scenes with depth (docs/evidence.md). S: the longer side."""
 
     agree: float = 1.0  # px: by which two tracks of one point differ where both are right
     reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole
-    favour: float = 0.4  # of S: as far away odds would be even where the picture says nothing
-    noise: float = 2.0  # levels of colour, per log odds
+    close: float = 0.03  # of S: what starts much nearer than that goes along, whatever the picture shows
+    favour: float = 3.0  # log odds that what starts further off is of the same surface, before the picture is asked
+    noise: float = 1.0  # levels of colour, per log odds
     unlike: float = 40.0  # levels: more says nothing more
+    like: float = 10.0  # levels by which a pixel differs from the query's that counts 1 / e in the picture around it
     astray: float = 2.0  # px: what was led further off is lost; of less far a move the picture is not asked
 
 
 SETTINGS = PinSettings()
-BLUR = 0.7  # px: of images
+BLUR, PATCH = 0.7, 5  # px: of images; side of what is compared of them
+MOST = 100.0  # times the log odds of what starts further off: certainty
 HIDDEN = 0.5  # occlusion score of a pinned track above which nothing starts on it: another surface is seen there
 
 
@@ -181,30 +184,32 @@ def moves(tracks, frame, known, led):
 def belongs(images, frame, tracks, ways, distance, pinned_scores):
     """Odds, from 0 to 1, that tracks (n, N, 2) from `frame` are of a pinned track's surface, `distance` (n,) from it.
 
-    They are the better, the nearer they are, and the more the picture around them is found where they go if moved by
-    `ways` (n, N, 2), rather than where they go by themselves; of the frames in which the pinned track is seen.
+    They are the better, the nearer they are, and the more the picture around them, of their own colour mainly, is found
+    where they go if moved by `ways` (n, N, 2), rather than where they go by themselves, in the frames in which the pinned
+    track is seen.
     """
     size, look = images[0].shape[:2], patches(images[frame], tracks[:, frame])
+    weight = np.exp(-np.abs(look - look[:, look.shape[1] // 2, None]).mean(-1) / SETTINGS.like)
+    weight /= weight.sum(1, keepdims=True)
     evidence, count = np.zeros(len(tracks)), np.zeros(len(tracks))
     for t in np.flatnonzero(pinned_scores <= HIDDEN):
         moved = tracks[:, t] + ways[:, t]
         tells = np.linalg.norm(ways[:, t], axis=-1) > SETTINGS.astray
         tells &= inside_image(moved, *size) & inside_image(tracks[:, t], *size)
-        here, there = (np.abs(patches(images[t], places[tells]) - look[tells]).mean((1, 2)).clip(max=SETTINGS.unlike)
-                       for places in (tracks[:, t], moved))
+        here, there = ((np.abs(patches(images[t], places[tells]) - look[tells]).mean(-1) * weight[tells]).sum(1)
+                       .clip(max=SETTINGS.unlike) for places in (tracks[:, t], moved))
         evidence[tells] += here - there
         count[tells] += 1
-    prior = 2 * np.log(SETTINGS.favour * max(size) / distance.clip(1e-3))
-    return 1 / (1 + np.exp(-prior - evidence / count.clip(1) / SETTINGS.noise))
+    closeness = np.square(SETTINGS.close * max(size) / distance.clip(1e-3)).clip(1, MOST)
+    return 1 / (1 + np.exp(-SETTINGS.favour * closeness - evidence / count.clip(1) / SETTINGS.noise))
 
 
 def patches(image, places):
-    """The 3 x 3 pixels (n, 9, 3) of an image nearest to places (n, 2)."""
+    """The pixels (n, PATCH * PATCH, 3) of an image around places (n, 2), the nearest one in the middle."""
     height, width = image.shape[:2]
     x, y = np.rint(places).astype(int).T
-    around = np.arange(-1, 2)
-    rows, columns = (y[:, None] + around.repeat(3)).clip(0, height - 1), (x[:, None] + np.tile(around, 3)).clip(0, width - 1)
-    return image[rows, columns].astype(np.float32)
+    dy, dx = np.indices((PATCH, PATCH)).reshape(2, -1) - PATCH // 2
+    return image[(y[:, None] + dy).clip(0, height - 1), (x[:, None] + dx).clip(0, width - 1)].astype(np.float32)
 
 
 def smoothed(frames):
