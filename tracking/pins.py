@@ -27,9 +27,11 @@ class PinSettings:
 
     agree: float = 1.0  # px: by which two tracks of one point differ where both are right
     reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole
-    close: float = 0.03  # of S: what starts much nearer than that goes along, whatever the picture shows
+    close: float = 0.03  # of S: what starts much nearer than that goes along, whatever the picture shows ...
+    closest: float = 4.0  # px: ... at least so far, as pictures of less cannot tell
     favour: float = 3.0  # log odds that what starts further off is of the same surface, before the picture is asked
     noise: float = 1.0  # levels of colour, per log odds
+    surest: float = 8.0  # log odds that the picture has at most
     unlike: float = 40.0  # levels: more says nothing more
     like: float = 10.0  # levels by which a pixel differs from the query's that counts 1 / e in the picture around it
     astray: float = 2.0  # px: what was led further off is lost; of less far a move the picture is not asked
@@ -200,8 +202,9 @@ def belongs(images, frame, tracks, ways, distance, pinned_scores):
                        .clip(max=SETTINGS.unlike) for places in (tracks[:, t], moved))
         evidence[tells] += here - there
         count[tells] += 1
-    closeness = np.square(SETTINGS.close * max(size) / distance.clip(1e-3)).clip(1, MOST)
-    return 1 / (1 + np.exp(-SETTINGS.favour * closeness - evidence / count.clip(1) / SETTINGS.noise))
+    evidence = (evidence / count.clip(1) / SETTINGS.noise).clip(-SETTINGS.surest, SETTINGS.surest)
+    close = max(SETTINGS.close * max(size), SETTINGS.closest)
+    return 1 / (1 + np.exp(-SETTINGS.favour * np.square(close / distance.clip(1e-3)).clip(1, MOST) - evidence))
 
 
 def patches(image, places):
