@@ -14,8 +14,8 @@ import torch
 
 from configs.options import BY_NAME, MODEL_OPTIONS, OPTIONS
 from files import UserError, regular_file, write_file
-from loaders.pins import PinnedVideo, as_pin, check_pins
 from loaders.manifest import check_value, check_video
+from loaders.pins import PinnedVideo, as_pin, check_pins
 from networks.build import build_model
 from networks.model import VideoModel
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
@@ -212,7 +212,8 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
     if is_reference_checkpoint(state):
         return _load_reference(state, path, data_dir, device)
     model = fitted_model(state["config"], state["video"], state.get("ema") or state["model"], path).to(device).eval()
-    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"], pins_in(state, path))
+    pins = pins_in(state, path)
+    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"], pins)
 
 
 def _load_reference(state, path, data_dir, device):

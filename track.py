@@ -44,8 +44,8 @@ EPILOG = """examples:
 tracks.npz holds query_points (Q,3) t,y,x; tracks (Q,N,2) x,y; occluded (Q,N); occlusion_score (Q,N); depth (Q,N);
 visibility (Q,N), 0 visible, 1 occluded, 2 outside the frame, 3 uncertain; frame_size, video_size (height, width); fps;
 convention. Positions are pixels of the original video, pixel centres at +0.5 (TAP-Vid's convention). A point that
-leaves the frame counts as occluded. Without a model depth is NaN. Of a run that was fitted to pins (train.py --pins) the
-pinned tracks come first, in the order of the file, then those of --queries."""
+leaves the frame counts as occluded. Without a model depth is NaN. Of a run with pins (train.py --pins) the pinned
+tracks come first, in the order of their file, then those of --queries."""
 
 
 def parse_arguments(argv=None):

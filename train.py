@@ -1,8 +1,8 @@
 """Optimise one video: python train.py --config configs/default.txt --data_dir DIR --out_dir OUT
 
 Reads a data directory made by `python -m preprocess`; writes checkpoints, TensorBoard curves and the resolved
-configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume. A run whose tracks were corrected by hand:
-python train.py --pins pins.csv --init_from RUN --out_dir NEW
+configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume. To bind the tracks of a run to pins set by
+hand: python train.py --pins pins.csv --init_from RUN --out_dir NEW
 """
 
 import argparse
@@ -228,8 +228,8 @@ def parse(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every grouped option may also stand in the file of --config as 'key = value'. In [brackets]: defaults.")
     parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, volume.txt or paper.txt")
-    parser.add_argument("--data_dir", metavar="DIR", help="what python -m preprocess wrote; needed but for --pins, where "
-                        "it is that of the run unless given")
+    parser.add_argument("--data_dir", metavar="DIR", help="what python -m preprocess wrote; with --pins, if not "
+                        "given, the run's")
     parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")
     parser.add_argument("--skip_damaged", action="store_true",
@@ -238,8 +238,8 @@ def parse(argv=None):
                         help="start from the weights of this run (its folder), of a checkpoint of one (.pt), or of the "
                              "reference code's (.pth)")
     parser.add_argument("--pins", metavar="FILE",
-                        help="in place of training: write the run of --init_from to --out_dir with tracks that pass "
-                             "through these pins (a pins.csv of view.py), and take along what is near: docs/evidence.md")
+                        help="in place of training: write the run of --init_from to --out_dir, with tracks that pass "
+                             "through these pins (a pins.csv of view.py) and take along what is near: docs/evidence.md")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_options(parser)
     arguments = parser.parse_args(argv)
@@ -256,7 +256,8 @@ def main(argv=None):
     if arguments.pins:
         check_pinning(arguments)
         with locked_folder(arguments.out_dir):
-            return pin(arguments, pick_device(config.device))
+            pin(arguments, pick_device(config.device))
+        return
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
     check_folders(arguments)
     check_moves(config, "configuration")
@@ -266,7 +267,7 @@ def main(argv=None):
                 held.enter_context(locked_folder(arguments.out_dir))
             result = train(arguments, config)
             if not ranks.is_first():
-                return
+                return None
         finish(arguments, config, *result)
 
 
@@ -312,7 +313,7 @@ def report_pins(run, out_dir):
     for source in (RunSource(run._replace(pins=())), RunSource(run)):
         tracks = track_queries(source, queries).tracks
         off.append(np.mean([np.hypot(*(tracks[row, pin.frame] - (pin.x, pin.y))) for row, pin in pinned]))
-    print(f"{len(queries)} tracks with {len(pinned)} pins: {off[0]:.2f} px off them on average before, {off[1]:.2f} now")
+    print(f"{len(queries)} tracks with {len(pinned)} pins: {off[0]:.2f} px off on average before, {off[1]:.2f} now")
     print(f"next: python track.py --run {out_dir} --queries grid --out tracks.npz   (the pinned tracks come first)")
 
 

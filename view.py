@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import util
+from loaders.pins import read_pins
 from outputs.options import OF_MODELS, add_run_options, make_folder, open_source, positive
 from tracking.sources import HIDDEN_ABOVE
 from tracking.tracks_file import read_tracks
@@ -19,7 +20,6 @@ from viewer.answers import AnswersOfFile, AnswersOfSource
 from viewer.fitting import Fitting
 from viewer.frames import StoredFrames, check_same_video, open_frames
 from viewer.layers import Layers
-from loaders.pins import read_pins
 from viewer.save import save_page
 from viewer.scene import Scene
 

@@ -1,9 +1,9 @@
 """What pins do: python -m benchmarks.pins --kinds 3d-walker 3d-tumble --seed 3
 
-On scenes with truth the tracks of a fitted run that are furthest off are pinned, each alone, to the truth at one to three
-frames. Scored, before and after: the pinned track at its pins and in the other frames in which it is seen, points near
-its query on the same body (within 10 px, of frames of 192 x 144) and on others, and points far from it. What is in the
-work folder is not computed again.
+On scenes with truth the tracks of a fitted run that are furthest off are pinned, each alone, to the truth at one to
+three frames. Scored, before and after: the pinned track at its pins and in the other frames in which it is seen, points
+near its query on the same body (within 10 px, of frames of 192 x 144) and on others, and points far from it. What is in
+the work folder is not computed again.
 """
 
 import argparse

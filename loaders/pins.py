@@ -83,7 +83,7 @@ def check_rows(pins, where):
         if len(frames) < 2:
             raise UserError(f"{where(row)}: track {track} has one row; expected its query and at least one pin")
         if not pins[row].visible:
-            raise UserError(f"{where(row)}: the query of track {track} is hidden; expected its first row where it is seen")
+            raise UserError(f"{where(row)}: the query of track {track} is hidden; expected first where it is seen")
         twice = next((k for k, frame in enumerate(frames) if frame in frames[:k]), None)
         if twice is not None:
             raise UserError(f"{where(row + twice)}: a second row of track {track} in frame {frames[twice]}")

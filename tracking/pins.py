@@ -1,14 +1,15 @@
 """Tracks that a person has pinned, and what lies near them: a correction of the tracks of any source.
 
-Where a pinned track is, is known in its query's frame and at its pins, its anchors. It is followed from each anchor that
-is seen; between two of them it passes from the one to the other where they agree best, so that neither is followed after
-it was lost (known_tracks). From any frame, then, it is known how far tracks are off that start on it there: the way from
-where they lead to where the pinned track is. Queries near it in that frame are off as far, if they are of the same
-surface. Whether they are, the frames decide: what is around the query is to be found rather where it goes when it is
-moved than where it goes by itself (taken_along).
+Where a pinned track is, is known in its query's frame and at its pins, its anchors. It is followed from each anchor
+that is seen; between two of them it passes from the one to the other where they agree best, so that neither is followed
+after it was lost (known_tracks). From any frame, then, it is known how far tracks are off that start on it there: the
+way from where they lead to where the pinned track is. Queries near it in that frame are off as far, if they are of the
+same surface. Whether they are, the frames decide: what is around the query is to be found rather where it goes when it
+is moved than where it goes by itself (taken_along).
 
 Conventions: K pinned tracks, Q queries, N frames, n queries of one frame; pixels (x, y) with integer centres at the
-processed size; numpy. `follow` is a source's track: frames (Q,), pixels (Q, 2) -> tracks (Q, N, 2), scores (Q, N), depth.
+processed size; numpy. `follow` is a source's track: frames (Q,), pixels (Q, 2) -> tracks (Q, N, 2), scores (Q, N),
+depth.
 """
 
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ HIDDEN = 0.5  # occlusion score of a pinned track above which nothing starts on 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Where a track is known: frames (A,) ascending, pixels (A, 2), visible (A,) bool, of which one at least is seen."""
+    """Where a track is known: frames (A,) ascending, pixels (A, 2), visible (A,) bool, at least once."""
 
     frames: np.ndarray
     pixels: np.ndarray
@@ -83,8 +84,8 @@ def anchors_of(pins, size, video_size):
 
 def known_tracks(follow, anchors):
     """[Anchors] -> tracks (K, N, 2) that pass through them, occlusion scores (K, N), 0 or 1 at them."""
-    starts = [(frame, pixel) for one in anchors for frame, pixel in zip(one.frames[one.visible], one.pixels[one.visible])]
-    frames, pixels = np.array([frame for frame, _ in starts]), np.array([pixel for _, pixel in starts], np.float32)
+    frames, pixels = (np.concatenate([getattr(one, name)[one.visible] for one in anchors])
+                      for name in ("frames", "pixels"))
     all_tracks, all_scores, _ = follow(frames, pixels)
     tracks, scores, row = [], [], 0
     for one in anchors:
@@ -186,9 +187,9 @@ def moves(tracks, frame, known, led):
 def belongs(images, frame, tracks, ways, distance, pinned_scores):
     """Odds, from 0 to 1, that tracks (n, N, 2) from `frame` are of a pinned track's surface, `distance` (n,) from it.
 
-    They are the better, the nearer they are, and the more the picture around them, of their own colour mainly, is found
-    where they go if moved by `ways` (n, N, 2), rather than where they go by themselves, in the frames in which the pinned
-    track is seen.
+    They are the better, the nearer they are, and the more the picture around them, of their own colour mainly, is
+    found where they go if moved by `ways` (n, N, 2), rather than where they go by themselves, in the frames in which
+    the pinned track is seen.
     """
     size, look = images[0].shape[:2], patches(images[frame], tracks[:, frame])
     weight = np.exp(-np.abs(look - look[:, look.shape[1] // 2, None]).mean(-1) / SETTINGS.like)

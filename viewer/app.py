@@ -24,12 +24,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exports.formats import FORMATS
+from loaders.pins import as_pin, check_pins, read_pins, revision, write_pins
 from util import UserError
 from viewer.formats import export
 from viewer.frames import encode
 from viewer.packing import pack_tracks
 from viewer.page import FILES, page
-from loaders.pins import as_pin, check_pins, read_pins, revision, write_pins
 
 MOST_BYTES = 2**22  # of what a page sends
 POLICY = ("default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "

@@ -46,7 +46,8 @@ def test_pinned_tracks_come_first_and_pass_through_their_pins(fitted, refine):
     tracks = tracks_of(fitted / "new", "--refine", refine)
     np.testing.assert_array_equal(tracks.query_points[:2], np.float32([(0, 16.25, 20.5), (2, 10, 40)]))
     for row, frame, place, visible in (
-        (0, 0, (20.5, 16.25), 1), (0, 5, (30.125, 20.5), 1), (0, 3, (25, 18.5), 0), (1, 2, (40, 10), 1), (1, 0, (36, 12), 1)
+        (0, 0, (20.5, 16.25), 1), (0, 5, (30.125, 20.5), 1), (0, 3, (25, 18.5), 0),
+        (1, 2, (40, 10), 1), (1, 0, (36, 12), 1),
     ):
         np.testing.assert_array_equal(tracks.tracks[row, frame], np.float32(place))
         assert tracks.occluded[row, frame] == (not visible)
@@ -135,8 +136,8 @@ def test_what_cannot_act_is_refused(fitted, data_dir, tmp_path, capsys):
 
 def test_a_checkpoint_with_damaged_pins_is_refused(fitted, tmp_path):
     state = checkpoints.read_newest(fitted / "new")
-    for pins, says in (("x", "expected a list"), ([[0, 1]], "pin 0: expected track"), ([[0, 0, 1, 1, 1], [0, 9, 1, 1, 1]],
-                                                                                     "pin 1: frame 9 is outside")):
+    outside = [[0, 0, 1, 1, 1], [0, 9, 1, 1, 1]]
+    for pins, says in (("x", "expected a list"), ([[0, 1]], "pin 0: expected track"), (outside, "pin 1: frame 9 is")):
         checkpoints.save(tmp_path / "bad.pt", state | {"pins": pins})
         with pytest.raises(checkpoints.UserError, match=says):
             checkpoints.load_run(checkpoint=tmp_path / "bad.pt")
