@@ -1,8 +1,10 @@
 """Optimise one video: python train.py --config configs/default.txt --data_dir DIR --out_dir OUT
 
 Reads a data directory made by `python -m preprocess`; writes checkpoints, TensorBoard curves and the resolved
-configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume. To bind the tracks of a run to pins set by
-hand: python train.py --pins pins.csv --init_from RUN --out_dir NEW
+configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume.
+
+To bind a run's tracks to pins that were set by hand:
+python train.py --pins pins.csv --init_from RUN --out_dir NEW
 """
 
 import argparse
@@ -267,7 +269,7 @@ def main(argv=None):
                 held.enter_context(locked_folder(arguments.out_dir))
             result = train(arguments, config)
             if not ranks.is_first():
-                return None
+                return
         finish(arguments, config, *result)
 
 
