@@ -211,6 +211,11 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
     state = read(path, device) if checkpoint else read_newest(run_dir, device)
     if is_reference_checkpoint(state):
         return _load_reference(state, path, data_dir, device)
+    return run_of(state, path, data_dir, device)
+
+
+def run_of(state, path, data_dir=None, device="cpu"):
+    """The Run that a checkpoint's content is; `path` held it. UserError when its weights or pins do not fit."""
     model = fitted_model(state["config"], state["video"], state.get("ema") or state["model"], path).to(device).eval()
     pins = pins_in(state, path)
     return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"], pins)

@@ -261,7 +261,7 @@ def main(argv=None):
             pin(arguments, pick_device(config.device))
         return
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
-    check_folders(arguments)
+    check_folders(arguments.out_dir, arguments.data_dir)
     check_moves(config, "configuration")
     with contextlib.ExitStack() as held:
         with ranks.joined(config.device):
@@ -301,29 +301,32 @@ def pin(arguments, device):
         if data.fingerprint != video["fingerprint"]:
             raise UserError(f"--data_dir {data.path}: made from another video than the run of --init_from")
         state["data_dir"] = str(data.path.resolve())
+    check_folders(out_dir, state["data_dir"])
+    state["pins"] = [list(row) for row in rows]
+    if not arguments.quiet:
+        print(f"{video['name']}: the pinned tracks are followed", flush=True)
+    said = pinned(checkpoints.run_of(state, source, device=device))
     write_pins(out_dir / "pins.csv", rows)
     with atomic_path(out_dir / "config.json") as temporary:
         save_config(argparse.Namespace(**state["config"]), temporary)
-    checkpoints.save_state(out_dir, state | {"pins": [list(row) for row in rows]}, keep=1)
-    report_pins(checkpoints.load_run(out_dir, device=device), out_dir)
+    checkpoints.save_state(out_dir, state, keep=1)
+    print(f"{said}\nnext: python track.py --run {out_dir} --queries grid --out tracks.npz   (the pinned tracks first)")
 
 
-def report_pins(run, out_dir):
-    """Say how far tracks were off the pins of a run, and are."""
-    queries, pinned = pins.queries_of(run.pins), pins.rows_of(run.pins)
+def pinned(run):
+    """How far tracks were off the pins of a run, and are, in a line. UserError when it cannot be tracked."""
+    queries, rows = pins.queries_of(run.pins), pins.rows_of(run.pins)
     off = []
     for source in (RunSource(run._replace(pins=())), RunSource(run)):
         tracks = track_queries(source, queries).tracks
-        off.append(np.mean([np.hypot(*(tracks[row, pin.frame] - (pin.x, pin.y))) for row, pin in pinned]))
-    print(f"{len(queries)} tracks with {len(pinned)} pins: {off[0]:.2f} px off on average before, {off[1]:.2f} now")
-    print(f"next: python track.py --run {out_dir} --queries grid --out tracks.npz   (the pinned tracks come first)")
+        off.append(np.mean([np.hypot(*(tracks[row, pin.frame] - (pin.x, pin.y))) for row, pin in rows]))
+    return f"tracks: {len(queries)}, pins: {len(rows)}; {off[0]:.2f} px off them on average before, {off[1]:.2f} now"
 
 
-def check_folders(arguments):
+def check_folders(out_dir, data_dir):
     """UserError where the run would be written into the data directory."""
-    run, data = (Path(path).resolve() for path in (arguments.out_dir, arguments.data_dir))
-    if run == data:
-        raise UserError(f"--out_dir {arguments.out_dir}: is the data directory; expected a folder of the run's own")
+    if Path(out_dir).resolve() == Path(data_dir).resolve():
+        raise UserError(f"--out_dir {out_dir}: is the data directory; expected a folder of the run's own")
 
 
 def finish(arguments, config, step, seconds, received):

@@ -1,5 +1,6 @@
 """A run fitted to its pins while the page is open: train.py --pins, in a process of its own, one at a time."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -41,7 +42,8 @@ class Fitting:
             folder = free_folder(self.run if self.run.is_dir() else self.run.parent.parent)
             command = [*self.program, "--pins", self.pins, "--init_from", self.run, "--out_dir", folder, *self.options]
             self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True,
-                                            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, errors="replace")
+                                            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, errors="replace",
+                                            env=os.environ | {"PYTHONUNBUFFERED": "1"})
             self.state, self.line, self.began = "running", "started", time.monotonic()
             self.thread = threading.Thread(target=self.watch, args=(self.process, folder), daemon=True)
             self.thread.start()

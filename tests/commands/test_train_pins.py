@@ -121,7 +121,8 @@ def test_wrong_pins_are_refused_by_line_and_nothing_is_written(fitted, tmp_path,
 
 def test_what_cannot_act_is_refused(fitted, data_dir, tmp_path, capsys):
     base = ["--pins", fitted / "pins.csv", "--out_dir", tmp_path / "new"]
-    from_run = [*base, "--init_from", fitted / "run"]
+    from_run, moved = [*base, "--init_from", fitted / "run"], tmp_path / "moved.pt"
+    checkpoints.save(moved, checkpoints.read_newest(fitted / "run") | {"data_dir": str(tmp_path / "gone")})
     for options, says in (
         (base, "which run are they of? give --init_from RUN"),
         ([*from_run, "--num_iters", 5], "--num_iters acts on training"),
@@ -129,6 +130,8 @@ def test_what_cannot_act_is_refused(fitted, data_dir, tmp_path, capsys):
         ([*from_run[:3], fitted / "run", *from_run[4:]], "holds a run already"),
         ([*base, "--init_from", tmp_path], "no checkpoint there"),
         ([*from_run, "--data_dir", tmp_path], "manifest.json"),
+        ([*base, "--init_from", moved], "gone"),
+        ([*from_run[:3], data_dir, *from_run[4:]], "is the data directory"),
     ):
         assert says in refused(capsys, train.main, *options), options
     assert not (tmp_path / "new").exists()

@@ -11,7 +11,7 @@ from tests.viewer.test_app import answer, call, refused
 from util import UserError
 from viewer.fitting import Fitting, free_folder
 
-SAYS = "print('reading'); print('2 tracks with 3 pins: 5.00 px off on average before, 0.00 now')"
+SAYS = "print('reading'); print('tracks: 2, pins: 3; 5.00 px off them on average before, 0.00 now')"
 MAKES = "import os, sys; os.mkdir(sys.argv[sys.argv.index('--out_dir') + 1])"
 WAITS = "print('at it', flush=True); import time; time.sleep(600)"
 FAILS = "print('reading'); sys.stderr.write('error: pins.csv line 3: frame 9 is outside\\n'); sys.exit(2)"
@@ -39,7 +39,7 @@ def test_what_was_made_is_opened(tmp_path):
     assert found.status()["state"] == "idle"
     found.start()
     until(lambda: found.status()["state"] != "running")
-    assert found.status()["state"] == "done" and "5.00 px off on average before" in found.status()["line"]
+    assert found.status()["state"] == "done" and "5.00 px off them on average before" in found.status()["line"]
     assert opened == [tmp_path / "dog-pins-1"] and opened[0].is_dir()
     assert free_folder(tmp_path / "dog") == free_folder(tmp_path / "dog-pins-1") == tmp_path / "dog-pins-2"
 
