@@ -149,12 +149,7 @@ def check_against_video(source, args):
         return None
     mask = read_mask(args.mask, [source.video_size, source.size]) if args.mask else None
     queries = parse_queries(args.queries, source.num_frames, source.video_size, mask)
-    return np.concatenate([pins.queries_of(pins_of(source)), queries])
-
-
-def pins_of(source):
-    """[Pin] that the tracks of a source obey."""
-    return source.run.pins if source.run else []
+    return np.concatenate([pins.queries_of(source.pins), queries])
 
 
 def plates_to_polish_on(source, args):
@@ -183,10 +178,10 @@ def write_tracks(source, args, path):
         with progress_bar("polishing", tracks.occluded.size) as bar:
             polished = polish(tracks, args.plates, progress=bar.update)
         print(f"polished on the original frames: {polished.sum() / (~tracks.occluded).sum():.0%} of what is visible")
-    pins.put(pins_of(source), tracks)  # polished or not
+    pins.put(source.pins, tracks)  # polished or not
     export(path, args.format, tracks)
     visible, note = 1 - tracks.occluded.mean(), "" if source.run else "; by flow alone, so that depth is unknown (NaN)"
-    first = len(pins.queries_of(pins_of(source)))
+    first = len(pins.queries_of(source.pins))
     note += f"; the first {first} are the pinned ones" if first else ""
     print(f"{path}: {len(args.query_points)} points over {source.num_frames} frames, {visible:.0%} visible{note}")
 

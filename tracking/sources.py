@@ -32,6 +32,7 @@ class Source(Protocol):
     video_size: tuple[int, int]  # (H, W) of the original video
     fps: float
     data_dir: str
+    pins: list  # [loaders.pins.Pin] that its tracks obey
     threshold: float  # occluded where the score exceeds it
 
     def track(self, frames, pixels):
@@ -60,6 +61,7 @@ class RunSource:
         model, video = self.run.model, self.run.video
         self.num_frames, self.size, self.fps = model.num_frames, (model.height, model.width), video["fps"]
         self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
+        self.pins = getattr(self.run, "pins", [])
 
     def pinned(self):
         """Images that tell what goes along with a pin, the pinned tracks (K, N, 2) and their scores (K, N).
@@ -71,12 +73,12 @@ class RunSource:
             if data.fingerprint != self.run.video["fingerprint"]:
                 raise UserError(f"{data.path}: made from another video than the run")
             images = pins.smoothed(data.frame(i) for i in range(self.num_frames))
-            anchors = pins.anchors_of(self.run.pins, self.size, self.video_size)
+            anchors = pins.anchors_of(self.pins, self.size, self.video_size)
             self.known = images, *pins.known_tracks(self.follow, anchors)
         return self.known
 
     def track(self, frames, pixels):
-        if not self.run.pins:
+        if not self.pins:
             return self.follow(frames, pixels)
         images, *known = self.pinned()
         return pins.correct(self.follow, images, *known, frames, pixels)
@@ -97,7 +99,7 @@ class RunSource:
         options = {"method": self.method} | chunk_option(self.chunk)
         found = query.dense_flow(self.run.model, i, j, **options)
         flow, score = (tensor.cpu().numpy() for tensor in found)
-        if not self.run.pins:
+        if not self.pins:
             return flow, score
         images, *known = self.pinned()
         tracks, scores = (values[:, [i, j]] for values in known)
@@ -110,7 +112,7 @@ class RunSource:
 class FlowSource:
     """The stored flow of a data directory. Depth is unknown: NaN."""
 
-    run = None
+    run, pins = None, []
 
     def __init__(self, data, threshold=HIDDEN_ABOVE):
         self.data, self.threshold = data, threshold

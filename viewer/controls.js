@@ -271,7 +271,7 @@ async function start() {
   else await readPins();
   drawPoints();
   document.body.dataset.ready = "true";
-  if (scene.fits) watchFitting().catch((error) => tell(error.message, true));
+  if (scene.fits) ask("/fit").then(watchFitting).catch((error) => tell(error.message, true));  // of another page
 }
 
 start().catch((error) => {

@@ -18,17 +18,15 @@ async function refit() {
       return;
     }
     await storing;
-    await ask("/fit", { method: "POST" });
-    await watchFitting();
+    await watchFitting(await ask("/fit", { method: "POST" }));
   } catch (error) {
     showFitting(false);
     tell(error.message, true);
   }
 }
 
-// Until it ends, however it does; also of a page that was opened meanwhile
-async function watchFitting() {
-  let now = await ask("/fit");
+// Until what runs now ends, however it does
+async function watchFitting(now) {
   if (now.state !== "running") return;
   showFitting(true);
   while (now.state === "running") {
