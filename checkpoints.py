@@ -15,6 +15,7 @@ import torch
 from configs.options import BY_NAME, MODEL_OPTIONS, OPTIONS
 from files import UserError, regular_file, write_file
 from loaders.manifest import check_value, check_video
+from loaders.pins import PinnedVideo, as_pin, check_pins
 from networks.build import build_model
 from networks.model import VideoModel
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     video: dict
     data_dir: str
     step: int
+    pins: tuple = ()  # [loaders.pins.Pin] that its tracks obey
 
     @property
     def flow_dir(self):
@@ -165,6 +167,16 @@ def check_entries(path, state):
         check_finite_weights(weights, path)
 
 
+def pins_in(state, path):
+    """[Pin] of a checkpoint, which may have none. UserError when they are not what a file of pins could say."""
+    video, rows = state["video"], state.get("pins", [])
+    check_value(state | {"pins": rows}, "pins", (list,), path)
+    pins = [as_pin(row, f"{path}: pin {number}") for number, row in enumerate(rows)]
+    size = video["original_height"], video["original_width"]
+    check_pins(pins, lambda row: f"{path}: pin {row}", PinnedVideo(video["name"], video["num_frames"], size))
+    return pins
+
+
 def check_finite_weights(weights, path):
     """UserError for weights (a dict of tensors) that are not all finite."""
     for name, weight in weights.items():
@@ -199,8 +211,14 @@ def load_run(run_dir=None, checkpoint=None, data_dir=None, device="cpu"):
     state = read(path, device) if checkpoint else read_newest(run_dir, device)
     if is_reference_checkpoint(state):
         return _load_reference(state, path, data_dir, device)
+    return run_of(state, path, data_dir, device)
+
+
+def run_of(state, path, data_dir=None, device="cpu"):
+    """The Run that a checkpoint's content is; `path` held it. UserError when its weights or pins do not fit."""
     model = fitted_model(state["config"], state["video"], state.get("ema") or state["model"], path).to(device).eval()
-    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"])
+    pins = pins_in(state, path)
+    return Run(model, state["config"], state["video"], data_dir or state["data_dir"], state["step"], pins)
 
 
 def _load_reference(state, path, data_dir, device):

@@ -17,6 +17,7 @@ from outputs.exr import EXTRA, write_exr, write_motion_vectors, write_stmap
 from outputs.options import add_run_options, make_folder, open_source, positive
 from outputs.ply import write_ply
 from preprocess.original import OriginalFrames
+from tracking import pins
 from tracking.polish import Plates, polish
 from tracking.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
 from tracking.sources import chunk_option, dense_flow, needs_run, progress_bar, resize_map, track_queries
@@ -43,7 +44,8 @@ EPILOG = """examples:
 tracks.npz holds query_points (Q,3) t,y,x; tracks (Q,N,2) x,y; occluded (Q,N); occlusion_score (Q,N); depth (Q,N);
 visibility (Q,N), 0 visible, 1 occluded, 2 outside the frame, 3 uncertain; frame_size, video_size (height, width); fps;
 convention. Positions are pixels of the original video, pixel centres at +0.5 (TAP-Vid's convention). A point that
-leaves the frame counts as occluded. Without a model depth is NaN."""
+leaves the frame counts as occluded. Without a model depth is NaN. Of a run with pins (train.py --pins) the pinned
+tracks come first, in the order of their file, then those of --queries."""
 
 
 def parse_arguments(argv=None):
@@ -136,14 +138,18 @@ def check_formats(args, paths):
 
 
 def check_against_video(source, args):
-    """Queries (Q, 3), or None when none are asked for. UserError for any frame, point or mask not of this video."""
+    """Queries (Q, 3), or None when none are asked for. UserError for any frame, point or mask not of this video.
+
+    Of a run with pins those of the pinned tracks come first.
+    """
     for option in ("flow", "canonical"):
         for frame in getattr(args, option) or []:
             check_frame(frame, source.num_frames, f"--{option}")
     if args.queries is None:
         return None
     mask = read_mask(args.mask, [source.video_size, source.size]) if args.mask else None
-    return parse_queries(args.queries, source.num_frames, source.video_size, mask)
+    queries = parse_queries(args.queries, source.num_frames, source.video_size, mask)
+    return np.concatenate([pins.queries_of(source.pins), queries])
 
 
 def plates_to_polish_on(source, args):
@@ -172,8 +178,11 @@ def write_tracks(source, args, path):
         with progress_bar("polishing", tracks.occluded.size) as bar:
             polished = polish(tracks, args.plates, progress=bar.update)
         print(f"polished on the original frames: {polished.sum() / (~tracks.occluded).sum():.0%} of what is visible")
+    pins.put(source.pins, tracks)  # polished or not
     export(path, args.format, tracks)
     visible, note = 1 - tracks.occluded.mean(), "" if source.run else "; by flow alone, so that depth is unknown (NaN)"
+    first = len(pins.queries_of(source.pins))
+    note += f"; the first {first} are the pinned ones" if first else ""
     print(f"{path}: {len(args.query_points)} points over {source.num_frames} frames, {visible:.0%} visible{note}")
 
 

@@ -2,6 +2,9 @@
 
 Reads a data directory made by `python -m preprocess`; writes checkpoints, TensorBoard curves and the resolved
 configuration to OUT. Stop it with Ctrl-C at any time and go on with --resume.
+
+To bind a run's tracks to pins that were set by hand:
+python train.py --pins pins.csv --init_from RUN --out_dir NEW
 """
 
 import argparse
@@ -9,6 +12,7 @@ import contextlib
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,8 +22,11 @@ from evaluation import held_out
 from files import locked_folder
 from loaders.correspondences import CorrespondencePool
 from loaders.data_dir import DataDir
+from loaders.pins import PinnedVideo, read_pins, write_pins
 from networks import query
 from networks.reference import convert_reference, is_reference_checkpoint, reference_architecture
+from tracking import pins
+from tracking.sources import RunSource, track_queries
 from training import ranks
 from training.graphs import differentiation
 from training.schedules import interval, learning_rate_factor, periods
@@ -45,6 +52,7 @@ def render_error_maps(model, data):
 
 def initial_weights(model, path, device):
     """--init_from: the weights of another run's checkpoint, or of the reference implementation's."""
+    path = checkpoints.newest(path) if Path(path).is_dir() else path
     state, hint = checkpoints.read(path, device), ""
     is_reference = is_reference_checkpoint(state)
     try:
@@ -224,16 +232,23 @@ def parse(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Every grouped option may also stand in the file of --config as 'key = value'. In [brackets]: defaults.")
     parser.add_argument("--config", metavar="FILE", help="preset: configs/default.txt, volume.txt or paper.txt")
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="what python -m preprocess wrote")
+    parser.add_argument("--data_dir", metavar="DIR", help="what python -m preprocess wrote; with --pins, if not "
+                        "given, the run's")
     parser.add_argument("--out_dir", required=True, metavar="OUT", help="folder of the run: checkpoints and curves")
     parser.add_argument("--resume", action="store_true", help="go on with the newest checkpoint, to the same total")
     parser.add_argument("--skip_damaged", action="store_true",
                         help="with --resume: where the newest checkpoint is damaged, go on with the newest sound one")
     parser.add_argument("--init_from", metavar="FILE",
-                        help="start from the weights of this checkpoint, a run's .pt or a .pth of the reference code")
+                        help="start from the weights of this run (its folder), of a checkpoint of one (.pt), or of the "
+                             "reference code's (.pth)")
+    parser.add_argument("--pins", metavar="FILE",
+                        help="in place of training: write the run of --init_from to --out_dir, with tracks that pass "
+                             "through these pins (a pins.csv of view.py) and take along what is near: docs/evidence.md")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_options(parser)
     arguments = parser.parse_args(argv)
+    if not (arguments.data_dir or arguments.pins):
+        parser.error("the following arguments are required: --data_dir")
     return arguments, resolve(arguments, arguments.config)
 
 
@@ -242,8 +257,13 @@ def main(argv=None):
     arguments, config = parse(argv)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if arguments.pins:
+        check_pinning(arguments)
+        with locked_folder(arguments.out_dir):
+            pin(arguments, pick_device(config.device))
+        return
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.amp
-    check_folders(arguments)
+    check_folders(arguments.out_dir, arguments.data_dir)
     check_moves(config, "configuration")
     with contextlib.ExitStack() as held:
         with ranks.joined(config.device):
@@ -255,11 +275,60 @@ def main(argv=None):
         finish(arguments, config, *result)
 
 
-def check_folders(arguments):
+def check_pinning(arguments):
+    """UserError for what has no meaning with --pins, and where there is no run to pin, or one already."""
+    given = [name for name in ("config", "resume", "skip_damaged") if getattr(arguments, name)]
+    given += [option.name for option in OPTIONS if getattr(arguments, option.name) is not None]
+    for name in (name for name in given if name not in ("device", "threads")):
+        raise UserError(f"--{name} acts on training, and --pins keeps the weights of --init_from: leave it out")
+    if not arguments.init_from:
+        raise UserError("--pins: which run are they of? give --init_from RUN too")
+    if checkpoints.saved_steps(arguments.out_dir):
+        raise UserError(f"--out_dir {arguments.out_dir}: holds a run already; choose another folder")
+
+
+def pin(arguments, device):
+    """--pins: the run of --init_from as a new one, whose tracks pass through the pins of a file."""
+    source, out_dir = Path(arguments.init_from), Path(arguments.out_dir)
+    state = checkpoints.read_newest(source, device) if source.is_dir() else checkpoints.read(source, device)
+    if is_reference_checkpoint(state):
+        raise UserError(f"--init_from {source}: of the reference implementation; --pins wants a run of this program")
+    video = state["video"]
+    size = video["original_height"], video["original_width"]
+    rows = read_pins(Path(arguments.pins), PinnedVideo(video["name"], video["num_frames"], size))
+    if not rows:
+        raise UserError(f"--pins {arguments.pins}: no pins there; expected a file such as view.py writes")
+    if arguments.data_dir:
+        data = DataDir.open(arguments.data_dir)
+        if data.fingerprint != video["fingerprint"]:
+            raise UserError(f"--data_dir {data.path}: made from another video than the run of --init_from")
+        state["data_dir"] = str(data.path.resolve())
+    check_folders(out_dir, state["data_dir"])
+    state["pins"] = [list(row) for row in rows]
+    if not arguments.quiet:
+        print(f"{video['name']}: the pinned tracks are followed", flush=True)
+    said = pinned(checkpoints.run_of(state, source, device=device))
+    write_pins(out_dir / "pins.csv", rows)
+    with atomic_path(out_dir / "config.json") as temporary:
+        save_config(argparse.Namespace(**state["config"]), temporary)
+    checkpoints.save_state(out_dir, state, keep=1)
+    print(f"{said}\nnext: python track.py --run {out_dir} --queries grid --out tracks.npz   (the pinned tracks first)")
+
+
+def pinned(run):
+    """How far tracks were off the pins of a run, and are, in a line. UserError when it cannot be tracked."""
+    queries, rows = pins.queries_of(run.pins), pins.rows_of(run.pins)
+    off = []
+    for source in (RunSource(run._replace(pins=())), RunSource(run)):
+        tracks = track_queries(source, queries).tracks
+        off.append(np.mean([np.hypot(*(tracks[row, pin.frame] - (pin.x, pin.y))) for row, pin in rows]))
+    return f"tracks: {len(queries)}, pins: {len(rows)}; {off[0]:.2f} px off them on average before, {off[1]:.2f} now"
+
+
+def check_folders(out_dir, data_dir):
     """UserError where the run would be written into the data directory."""
-    run, data = (Path(path).resolve() for path in (arguments.out_dir, arguments.data_dir))
-    if run == data:
-        raise UserError(f"--out_dir {arguments.out_dir}: is the data directory; expected a folder of the run's own")
+    if Path(out_dir).resolve() == Path(data_dir).resolve():
+        raise UserError(f"--out_dir {out_dir}: is the data directory; expected a folder of the run's own")
 
 
 def finish(arguments, config, step, seconds, received):

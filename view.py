@@ -11,14 +11,15 @@ from pathlib import Path
 import torch
 
 import util
+from loaders.pins import read_pins
 from outputs.options import OF_MODELS, add_run_options, make_folder, open_source, positive
 from tracking.sources import HIDDEN_ABOVE
 from tracking.tracks_file import read_tracks
 from util import UserError
 from viewer.answers import AnswersOfFile, AnswersOfSource
+from viewer.fitting import Fitting
 from viewer.frames import StoredFrames, check_same_video, open_frames
 from viewer.layers import Layers
-from viewer.pins import read_pins
 from viewer.save import save_page
 from viewer.scene import Scene
 
@@ -109,7 +110,23 @@ def open_scene(args):
     ours = source.run.video["fingerprint"] if source is not None and source.run else None
     if ours and isinstance(frames, StoredFrames) and frames.data.fingerprint != ours:
         raise UserError(f"{frames.data.path}: made from another video than the run")
-    return Scene(frames, answers, Layers(frames, source), args.pins or beside(args, "pins.csv"))
+    scene = Scene(frames, answers, Layers(frames, source), args.pins or beside(args, "pins.csv"))
+    if ours:
+        scene.fitting = fitting_of(args, scene)
+    return scene
+
+
+def fitting_of(args, scene):
+    """Who fits the run that answers first to its pins, and then shows the new run in its place."""
+
+    def opened(folder):
+        new = argparse.Namespace(**vars(args) | {"run": str(folder), "checkpoint": None})
+        source = open_source(new)
+        scene.answers[0] = AnswersOfSource(name_of(new), source, command_of(new, source))
+        scene.layers = Layers(scene.frames, source)
+
+    options = ["--device", args.device] + (["--data_dir", args.data_dir] if args.data_dir else [])
+    return Fitting(args.checkpoint or args.run, scene.pins, opened, options)
 
 
 def use_threads(source):
@@ -207,8 +224,12 @@ def serve(scene, args):
     if browser:
         browser.open(address)
     server = uvicorn.Server(uvicorn.Config(make_app(scene, host), log_level="warning", timeout_graceful_shutdown=2))
-    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-        server.run(sockets=[listener])
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            server.run(sockets=[listener])
+    finally:
+        if scene.fitting:
+            scene.fitting.cancel()
 
 
 def find_browser():

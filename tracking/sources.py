@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from loaders.data_dir import DataDir
 from networks import query
-from tracking import refinement
+from tracking import pins, refinement
 from tracking.tracks_file import Tracks
 from util import UserError, from_raster, inside_video, pixel_grid, to_raster
 
@@ -32,6 +32,7 @@ class Source(Protocol):
     video_size: tuple[int, int]  # (H, W) of the original video
     fps: float
     data_dir: str
+    pins: list  # [loaders.pins.Pin] that its tracks obey
     threshold: float  # occluded where the score exceeds it
 
     def track(self, frames, pixels):
@@ -43,7 +44,7 @@ class Source(Protocol):
 
 @dataclass
 class RunSource:
-    """A fitted run, its tracks sharpened by flow or not.
+    """A fitted run, its tracks sharpened by flow or not, and corrected by what was pinned (see tracking.pins).
 
     method: 'max_weight' or 'composite', see networks.query.track_points. chunk: rays that
     are computed at once, which bounds the memory (None: track_points' own). refine: see refinement.flow_at_hand.
@@ -54,13 +55,36 @@ class RunSource:
     threshold: float = HIDDEN_ABOVE
     chunk: int | None = None
     refine: str = "auto"
+    known: tuple | None = None  # see pinned
 
     def __post_init__(self):
         model, video = self.run.model, self.run.video
         self.num_frames, self.size, self.fps = model.num_frames, (model.height, model.width), video["fps"]
         self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
+        self.pins = getattr(self.run, "pins", [])
+
+    def pinned(self):
+        """Images that tell what goes along with a pin, the pinned tracks (K, N, 2) and their scores (K, N).
+
+        UserError when the data directory is gone, or of another video.
+        """
+        if self.known is None:
+            data = DataDir.open(self.data_dir)
+            if data.fingerprint != self.run.video["fingerprint"]:
+                raise UserError(f"{data.path}: made from another video than the run")
+            images = pins.smoothed(data.frame(i) for i in range(self.num_frames))
+            anchors = pins.anchors_of(self.pins, self.size, self.video_size)
+            self.known = images, *pins.known_tracks(self.follow, anchors)
+        return self.known
 
     def track(self, frames, pixels):
+        if not self.pins:
+            return self.follow(frames, pixels)
+        images, *known = self.pinned()
+        return pins.correct(self.follow, images, *known, frames, pixels)
+
+    def follow(self, frames, pixels):
+        """track, without pins."""
         with progress_bar("tracking", len(frames) * self.num_frames) as bar:
             options = {"method": self.method, "progress": bar.update} | chunk_option(self.chunk)
             found = query.track_points(self.run.model, torch.from_numpy(frames), torch.from_numpy(pixels), **options)
@@ -72,14 +96,23 @@ class RunSource:
         return tracks, score, depth
 
     def flow(self, i, j):
-        found = query.dense_flow(self.run.model, i, j, method=self.method, **chunk_option(self.chunk))
-        return tuple(tensor.cpu().numpy() for tensor in found)
+        options = {"method": self.method} | chunk_option(self.chunk)
+        found = query.dense_flow(self.run.model, i, j, **options)
+        flow, score = (tensor.cpu().numpy() for tensor in found)
+        if not self.pins:
+            return flow, score
+        images, *known = self.pinned()
+        tracks, scores = (values[:, [i, j]] for values in known)
+        starts = torch.full((len(tracks),), i), torch.from_numpy(tracks[:, 0])
+        found = query.track_points(self.run.model, *starts, [i, j], **options)
+        led = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score"))
+        return pins.correct_flow([images[i], images[j]], flow, score, tracks, scores, *led)
 
 
 class FlowSource:
     """The stored flow of a data directory. Depth is unknown: NaN."""
 
-    run = None
+    run, pins = None, []
 
     def __init__(self, data, threshold=HIDDEN_ABOVE):
         self.data, self.threshold = data, threshold

@@ -131,11 +131,14 @@ class Standing:
     def __init__(self, parts, clock, config, data, state=None):
         self.parts, self.clock, self.config, self.data = parts, clock, config, data
         self.step, self.halvings = (state["step"], state.get("halvings", 0)) if state else (0, 0)
+        self.pins = state.get("pins", []) if state else []
+        self.pins = state.get("pins", []) if state else []
         self.good = self.snapshot()
 
     def snapshot(self):
         """A checkpoint's content, as it is now."""
-        return self.parts.snapshot(self.step, self.clock.elapsed, self.config, self.data) | {"halvings": self.halvings}
+        return self.parts.snapshot(self.step, self.clock.elapsed, self.config, self.data) | {
+            "halvings": self.halvings, "pins": self.pins}
 
     def fall_back(self):
         """Go back to the last sound state, with half the learning rates, if not halved too often -> how often then."""

@@ -5,7 +5,8 @@
     GET  /layer/NAME/I              image NAME (see layers) of frame I, a PNG
     GET  /tracks?queries=&answer=   Tracks of queries as text by answer number k, see packing
     GET  /export/FORMAT?queries=&answer=   the same as a file, by the writers that the commands have
-    GET, PUT /pins                  {"revision", "pins": [[track, frame, x, y, visible], ...]}, see pins
+    GET, PUT /pins                  {"revision", "pins": [[track, frame, x, y, visible], ...]}, see loaders.pins
+    GET, POST, DELETE /fit          how fitting the run to its pins stands; begin it, cancel it: see fitting
 
 What cannot be answered is a 400 with {"error": a line}. Only this page may ask: requests that come with another Host (a
 foreign name that points here) or from another site's page are a 403. No path of a request ever becomes that of a file.
@@ -23,12 +24,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exports.formats import FORMATS
+from loaders.pins import as_pin, check_pins, read_pins, revision, write_pins
 from util import UserError
 from viewer.formats import export
 from viewer.frames import encode
 from viewer.packing import pack_tracks
 from viewer.page import FILES, page
-from viewer.pins import as_pin, check_pins, read_pins, revision, write_pins
 
 MOST_BYTES = 2**22  # of what a page sends
 POLICY = ("default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -46,6 +47,7 @@ def make_app(scene, host="127.0.0.1"):
         Route("/export/{name}", lambda request: exported(scene, request)),
         Route("/pins", lambda request: pins_of(scene)),
         Route("/pins", put_pins(scene), methods=["PUT"]),
+        Route("/fit", lambda request: fit(scene, request.method), methods=["GET", "POST", "DELETE"]),
     ]
     handlers = {UserError: lambda request, error: refusal(400, str(error)),
                 HTTPException: lambda request, error: refusal(error.status_code, error.detail)}
@@ -87,6 +89,18 @@ def exported(scene, request):
 def pins_of(scene):
     pins = read_pins(scene.pins, scene.answers[0])
     return JSONResponse({"revision": revision(scene.pins), "file": str(scene.pins), "pins": pins})
+
+
+def fit(scene, method):
+    """Begin or cancel fitting, or neither -> how it stands."""
+    if scene.fitting is None:
+        raise UserError("pins are fitted by a run: open the page with --run DIR")
+    if method == "POST":
+        with scene.writing:
+            scene.fitting.start()
+    elif method == "DELETE":
+        scene.fitting.cancel()
+    return JSONResponse(scene.fitting.status())
 
 
 def put_pins(scene):

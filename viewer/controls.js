@@ -154,7 +154,8 @@ const KEYS = {
   "+": () => zoom(state.view.scale * 2 ** 0.5), "=": () => zoom(state.view.scale * 2 ** 0.5),
   "-": () => zoom(state.view.scale * 2 ** -0.5), 0: () => fit(), 1: () => zoom(1 / devicePixelRatio),
   a: () => setMode("add"), p: () => source.saved || setMode("pin"), m: () => setMode("move"),
-  h: () => mark(0), v: () => mark(1), u: () => undo(), c: () => $("copy").disabled || copyCommand(),
+  h: () => mark(0), v: () => mark(1), f: () => $("refit").disabled || refit(), u: () => undo(),
+  c: () => $("copy").disabled || copyCommand(),
   "[": () => neighbour(-1), "]": () => neighbour(1),
   Delete: () => state.selected && removePoint(state.selected),
   Backspace: () => state.selected && removePoint(state.selected),
@@ -201,6 +202,7 @@ function connect() {
   $("fit").onclick = fit;
   $("hidden").onclick = () => mark(0);
   $("seen").onclick = () => mark(1);
+  $("refit").onclick = refit;
   $("undo").onclick = undo;
   $("copy").onclick = copyCommand;
   $("export").onclick = () => exportAs($("format").value).catch((error) => tell(error.message, true));
@@ -269,6 +271,7 @@ async function start() {
   else await readPins();
   drawPoints();
   document.body.dataset.ready = "true";
+  if (scene.fits) ask("/fit").then(watchFitting).catch((error) => tell(error.message, true));  // of another page
 }
 
 start().catch((error) => {

@@ -136,13 +136,14 @@ async function ask(path, options) {
 
 class Live {
   saved = false;
+  version = 0;  // of the run that images are of
   async open() {
     this.scene = await ask("/scene");
     this.answers = this.scene.answers.map((one, k) => (one.live ? new Asked(k) : new Stored(k, this.scene)));
     return this;
   }
   image(layer, frame) {
-    return `/layer/${layer}/${frame}`;
+    return `/layer/${layer}/${frame}?version=${this.version}`;
   }
   async readPins() {
     const { revision, pins, file } = await ask("/pins");

@@ -85,6 +85,7 @@ function say() {
   $("play").setAttribute("aria-label", state.playing ? "Pause" : "Play");
   $("put").textContent = state.mode === "pin" ? "Pin" : "Add";
   for (const id of ["hidden", "seen"]) $(id).disabled = !selected?.tracks[0];
+  $("refit").disabled = !scene.fits || !(fitting || state.points.some((point) => point.pins.length));
   $("undo").disabled = !state.past.length;
   $("clear").disabled = !state.points.length;
   const what = state.points.length ? count(state.points.length, "point") : state.grids ? "grid" : "";

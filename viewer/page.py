@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("data.js", "drawing.js", "page.js", "points.js", "controls.js")
+SCRIPTS = ("data.js", "drawing.js", "page.js", "points.js", "fitting.js", "controls.js")
 FILES = {"page.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 ALONE = ("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data: blob:; "
          "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">")  # a saved page asks nothing of anyone

@@ -26,6 +26,7 @@ def save_page(path, scene, step=None):
     for answer in described["answers"]:
         answer["command"] = None  # whoever opens the page has not its folders
     data = described | {
+        "fits": False,
         "images": {name: embedded(scene, name) for name in scene.layers.names},
         "tracks": [[pack_tracks(tracks, rounded=True) for tracks in stored_tracks(answer, step)]
                    for answer in scene.answers],

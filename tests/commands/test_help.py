@@ -6,7 +6,7 @@ import pytest
 
 COMMANDS = ("train", "track", "viz", "view", "edit", "evaluate", "export", "run", "preprocess.__main__",
             "flow.__main__", "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes", "benchmarks.demo",
-            "benchmarks.step", "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish")
+            "benchmarks.step", "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish", "benchmarks.pins")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

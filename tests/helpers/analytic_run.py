@@ -87,7 +87,7 @@ def make_run(folder):
         write_image(folder / f"masks/{i:05d}.png", mask, owner_of_image("masks", i))
     model = SimpleNamespace(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1], refined_by_flow=False)
     return SimpleNamespace(
-        model=model, video=video, data_dir=str(folder), step=1
+        model=model, video=video, data_dir=str(folder), step=1, pins=[]
     ), data
 
 

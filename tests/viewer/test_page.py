@@ -5,15 +5,21 @@ Places are compared on the screen, in CSS pixels, by the browser's own transform
 
 import re
 import shlex
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import track
 import view
+from loaders.pins import read_pins
 from tests.helpers.analytic_run import NUM_FRAMES, SIZE, VIDEO_SIZE
 from tests.helpers.page import Visitor, browser, served
 from tests.viewer.conftest import known_track
+from tracking.sources import RunSource
+from viewer.answers import AnswersOfSource
+from viewer.fitting import Fitting
 from viewer.save import save_page
 
 MIXED = 0, 27.0, 22.0  # t, x, y: seen, then hidden, then seen again when it has crossed the middle column
@@ -160,6 +166,43 @@ def test_pins_are_written_and_undone(visitor, scene):
         page.keyboard.press("u")
         visitor.until(f"[data-stored='{stored}']")
     assert not scene.pins.exists() and visitor.state["pins"] == "0" and visitor.state["points"] == "1"
+
+
+def test_the_run_is_fitted_again_and_its_new_tracks_are_shown(visitor, scene, tmp_path, monkeypatch):
+    page, waits = visitor.page, tmp_path / "wait"
+    visitor.click(40, 20)
+    assert page.is_disabled("#refit")  # nothing is pinned
+    query = page.evaluate("[...state.points[0].query]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("p")
+    page.mouse.click(*visitor.place(52, 24))
+    visitor.until("[data-stored='2']")
+
+    def opened(folder):
+        source = scene.answers[0].source
+        pinned = SimpleNamespace(**vars(source.run) | {"pins": read_pins(scene.pins, scene.answers[0])})
+        scene.answers[0] = AnswersOfSource("fitted", RunSource(pinned), "python track.py --run fitted")
+
+    makes = ("import os, sys, time; print('at it', flush=True); os.mkdir(sys.argv[sys.argv.index('--out_dir') + 1])\n"
+             f"while os.path.exists({str(waits)!r}): time.sleep(0.05)")
+    answers = list(scene.answers)
+    monkeypatch.setattr(scene, "answers", answers)
+    monkeypatch.setattr(scene, "fitting", Fitting(tmp_path, scene.pins, opened, program=(sys.executable, "-c", makes)))
+    waits.touch()
+    page.click("#refit")
+    visitor.until("[data-fitting=true]")
+    assert page.inner_text("#refit") == "Cancel"
+    page.click("#refit")
+    visitor.until("[data-fitted=cancelled]")
+    assert scene.answers[0].name == "somewhere" and page.inner_text("#refit") == "Fit again"
+    waits.unlink()
+    page.keyboard.press("f")
+    visitor.until("[data-fitted=done]")
+    place = page.evaluate("[...state.points[0].tracks[0].place].slice(2, 4)")
+    np.testing.assert_allclose(place, [52, 24], atol=0.3)  # where it was pinned in frame 1
+    assert np.linalg.norm(known_track(0, query[2], query[1])[0][1] - [52, 24]) > 5  # where it was before
+    page.keyboard.press("u")
+    visitor.until("[data-stored='0']")
 
 
 def test_export_and_the_copied_command_give_the_same_file(visitor, tmp_path):

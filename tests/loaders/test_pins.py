@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from loaders.pins import Pin, as_pin, check_pins, read_pins, revision, write_pins
 from util import UserError
-from viewer.pins import Pin, as_pin, check_pins, read_pins, revision, write_pins
 
 ANSWERS = SimpleNamespace(name="tracks.npz", num_frames=5, video_size=(51, 71), known=lambda track: 0 <= track < 9)
 PINS = [Pin(3, 0, 20.5, 10.25, 1), Pin(3, 4, 71.0, 51.0, 0), Pin(1, 2, 0.0, 0.0, 1), Pin(1, 0, 1.125, 2.0, 1)]

@@ -4,7 +4,8 @@
     3,0,120.500,64.250,1        the first row of a track is its query: the point that was followed
     3,17,131.000,66.750,1       each further row is a pin: here the point is, seen (1) or hidden (0)
 
-Positions are pixels of the original video, centres at +0.5. Rows of one track stand together.
+Positions are pixels of the original video, centres at +0.5. Rows of one track stand together. Who pins knows what the
+pins are of: `video`, which has num_frames, video_size (H, W), a name, and known(track), whether there is such a track.
 """
 
 import csv
@@ -13,9 +14,21 @@ import math
 from itertools import groupby
 from typing import NamedTuple
 
-from util import UserError, atomic_path
+from files import UserError, atomic_path, read_bytes
 
+MOST_BYTES = 2**24  # of a file: half a million rows
 COLUMNS = ["track", "frame", "x", "y", "visible"]
+
+
+class PinnedVideo(NamedTuple):
+    """What pins are of where any track may be pinned, as each brings its query along."""
+
+    name: str
+    num_frames: int
+    video_size: tuple
+
+    def known(self, track):
+        return track >= 0
 
 
 class Pin(NamedTuple):
@@ -42,18 +55,18 @@ def as_pin(values, where):
     return pin
 
 
-def check_pins(pins, where, answers):
-    """UserError for the first of [Pin] that is of no frame, place or track of what `answers` (see viewer.answers).
+def check_pins(pins, where, video):
+    """UserError for the first of [Pin] that is of no frame, place or track of the video.
 
     where: function of a pin's index -> what it is called.
     """
-    height, width = answers.video_size
+    height, width = video.video_size
     for row, pin in enumerate(pins):
-        if not answers.known(pin.track):
-            raise UserError(f"{where(row)}: there is no track {pin.track} in {answers.name}")
-        if not 0 <= pin.frame < answers.num_frames:
+        if not video.known(pin.track):
+            raise UserError(f"{where(row)}: there is no track {pin.track} in {video.name}")
+        if not 0 <= pin.frame < video.num_frames:
             raise UserError(f"{where(row)}: frame {pin.frame} is outside the video, which has frames 0 to "
-                            f"{answers.num_frames - 1}")
+                            f"{video.num_frames - 1}")
         if not (0 <= pin.x <= width and 0 <= pin.y <= height):
             raise UserError(f"{where(row)}: x, y = {pin.x:g}, {pin.y:g} is outside the frame; expected x in "
                             f"[0, {width}], y in [0, {height}]")
@@ -69,6 +82,8 @@ def check_rows(pins, where):
             raise UserError(f"{where(row)}: expected all rows of track {track} together")
         if len(frames) < 2:
             raise UserError(f"{where(row)}: track {track} has one row; expected its query and at least one pin")
+        if not pins[row].visible:
+            raise UserError(f"{where(row)}: the query of track {track} is hidden; expected first where it is seen")
         twice = next((k for k, frame in enumerate(frames) if frame in frames[:k]), None)
         if twice is not None:
             raise UserError(f"{where(row + twice)}: a second row of track {track} in frame {frames[twice]}")
@@ -76,19 +91,20 @@ def check_rows(pins, where):
         row += len(frames)
 
 
-def read_pins(path, answers):
+def read_pins(path, video):
     """The rows of a file, [] when there is none. UserError that names file and line when something is wrong in it."""
     if not path.exists():
         return []
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_bytes(path, MOST_BYTES, f"rows of {','.join(COLUMNS)}").decode("utf-8-sig")
+        lines = list(csv.reader(text.splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable csv file ({error})") from None
     if not lines or lines[0] != COLUMNS:
         raise UserError(f"{path}: expected the first line {','.join(COLUMNS)}")
     numbered = [(number, line) for number, line in enumerate(lines[1:], start=2) if line]
     pins = [as_pin(line, f"{path} line {number}") for number, line in numbered]
-    check_pins(pins, lambda row: f"{path} line {numbered[row][0]}", answers)
+    check_pins(pins, lambda row: f"{path} line {numbered[row][0]}", video)
     return pins
 
 
