@@ -264,9 +264,9 @@ def read_text(path, expected, most=2**30):
         raise UserError(f"{path}: not text in UTF-8 ({where}); expected {expected}") from None
 
 
-def read_table(path, expected):
+def read_table(path, expected, most=2**30):
     """The rows of a csv file, each a list of str; empty lines are []. UserError: there is none, or it is no csv."""
-    rows = csv.reader(io.StringIO(read_text(path, expected), newline=""))
+    rows = csv.reader(io.StringIO(read_text(path, expected, most), newline=""))
     try:
         return list(rows)
     except csv.Error as error:

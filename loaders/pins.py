@@ -14,7 +14,7 @@ import math
 from itertools import groupby
 from typing import NamedTuple
 
-from files import UserError, atomic_path, read_bytes
+from files import UserError, atomic_path, read_table
 
 MOST_BYTES = 2**24  # of a file: half a million rows
 COLUMNS = ["track", "frame", "x", "y", "visible"]
@@ -95,11 +95,7 @@ def read_pins(path, video):
     """The rows of a file, [] when there is none. UserError that names file and line when something is wrong in it."""
     if not path.exists():
         return []
-    try:
-        text = read_bytes(path, MOST_BYTES, f"rows of {','.join(COLUMNS)}").decode("utf-8-sig")
-        lines = list(csv.reader(text.splitlines()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable csv file ({error})") from None
+    lines = read_table(path, f"rows of {','.join(COLUMNS)}", MOST_BYTES)
     if not lines or lines[0] != COLUMNS:
         raise UserError(f"{path}: expected the first line {','.join(COLUMNS)}")
     numbered = [(number, line) for number, line in enumerate(lines[1:], start=2) if line]

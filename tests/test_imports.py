@@ -91,7 +91,7 @@ READERS = {  # besides files.py, and what they read, after a look at it through 
     "edits/files.py": "palettes", "util.py": "hashes", "tracking/polish.py": "its own temporary file",
     "preprocess/stages.py": "its own temporary file", "pipeline/tasks.py": "its own log",
     "pipeline/status.py": "its own, of which a damaged one is written again", "viewer/page.py": "its own pages",
-    "viewer/formats.py": "its own temporary folder", "viewer/pins.py": "a hash",
+    "viewer/formats.py": "its own temporary folder", "loaders/pins.py": "a hash",
 }
 
 

@@ -52,7 +52,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="expected the first line track,frame,x,y,visible"):
         read_pins(path, ANSWERS)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not a readable csv file"):
+    with pytest.raises(UserError, match="not text in UTF-8"):
         read_pins(path, ANSWERS)
 
 
