@@ -70,7 +70,7 @@ class Plan:
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
-    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None,
+    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=None,
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
     workers=None, cuts="refuse", overwrite=False, quiet=False,
@@ -87,7 +87,7 @@ def build(
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
-    sources = given(tracks, correspondences, tracks_convention, tracks_size)
+    sources = given(tracks, correspondences, tracks_convention, tracks_size, features, device)
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
     with locked(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
@@ -210,8 +210,9 @@ def shots(data, cuts, bar):
 
 def check_one_shot(sources):
     """UserError where there is evidence of a video that is to be split: its frames are those of the whole."""
-    if sources:
-        raise UserError(f"--cuts split: evidence ({', '.join(source.name for source in sources)}) is of one shot; "
+    given_of_whole = [source.name for source in sources if source.of_whole_video]
+    if given_of_whole:
+        raise UserError(f"--cuts split: evidence ({', '.join(given_of_whole)}) is of one shot; "
                         "preprocess each by --start and --end with evidence of its own")
 
 

@@ -1,0 +1,158 @@
+"""Places of two frames that look alike, however far apart in time the frames are.
+
+Features (DINO's, or SIFT's) of places all over a frame are matched with those of another. A match has to be mutual;
+alike enough; not of a texture that repeats; and its neighbours have to match likewise. Places of a grid are coarse: a
+match is then made exact by the patch around it, where that is seen again.
+
+Conventions: n places of a frame at points (n, 2), (x, y) in pixels with integer centres; features (n, C) of length 1.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+
+from flow.appearance import DinoAppearance
+from flow.keypoints import KeypointSettings, find_keypoints
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """Which matches are kept. Lengths are in spacings: what lies between a place and the next."""
+
+    similarity: float = 0.75  # least cosine
+    most_alike: float = 0.05  # of a frame's places: what looks like more of them is of a texture that repeats
+    near: float = 4.0  # spacings: places so near ...
+    agree: float = 1.5  # ... have motions that differ by no more spacings, where they move alike
+    support: int = 2  # places near one that have to move alike with it
+    patch: float = 0.75  # spacings: half side of the patch that is searched ...
+    reach: float = 1.0  # ... so many spacings around the place that matched
+    correlation: float = 0.7  # of a patch that is seen again, at least
+    contrast: float = 2.0  # levels: standard deviation of a patch that can be told from others
+    coarse_weight: float = 0.3  # of a match that stays coarse, where an exact one has 1
+
+
+class Places:
+    """Places of one frame: points (n, 2), features (n, C). spacing: pixels; exact: no search would do better."""
+
+    def __init__(self, points, features, spacing, exact=False, settings=MatchSettings()):
+        self.points, self.spacing, self.exact = np.asarray(points, np.float32), float(spacing), exact
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        self.features = (features / lengths.clip(1e-6)).astype(np.float32)  # a feature of zeros is like no other
+        alike = (self.features @ self.features.T > settings.similarity).sum(1)
+        self.distinct = alike <= max(1, settings.most_alike * len(self.points))
+        self.nbytes = self.points.nbytes + self.features.nbytes
+
+
+class DinoPlaces:
+    """Describes a frame by the patch features of a DINO network in a folder."""
+
+    name, settings = "DINO", MatchSettings()
+
+    def __init__(self, folder, device="cpu"):
+        self.appearance = DinoAppearance(folder, device, "--features")
+        self.description = self.appearance.description
+
+    def __call__(self, i, frame):
+        """Places of frame i, uint8 (H, W, 3): the middles of the network's patches."""
+        return places_of_map(self.appearance(frame).map.float().cpu().numpy(), frame.shape[:2], self.settings)
+
+
+class SiftPlaces:
+    """Describes a frame by its SIFT keypoints: no weights, and less is found."""
+
+    name, settings = "SIFT", MatchSettings(similarity=0.8, most_alike=1.0)  # a keypoint has several angles
+    share = 1 / 32  # of the longer side: taken for the spacing
+
+    def __init__(self, keypoints=KeypointSettings()):
+        self.keypoints, self.description = keypoints, {"method": "sift"}
+
+    def __call__(self, i, frame):
+        """Places of frame i, uint8 (H, W, 3)."""
+        enlarged = 2 if max(frame.shape) < 640 else 1
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        found = find_keypoints(cv2.resize(grey, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC),
+                               enlarged, self.keypoints)
+        return Places(found[:, :2], found[:, 4:], self.share * max(frame.shape), True, self.settings)
+
+
+def places_of_map(features, size, settings=MatchSettings()):
+    """Places of a feature map (h, w, C) whose cells tile a frame of size (H, W)."""
+    rows, columns = features.shape[:2]
+    cell = size[1] / columns, size[0] / rows
+    x, y = np.meshgrid((np.arange(columns) + 0.5) * cell[0] - 0.5, (np.arange(rows) + 0.5) * cell[1] - 0.5)
+    return Places(np.stack([x, y], -1).reshape(-1, 2), features.reshape(rows * columns, -1), max(cell),
+                  settings=settings)
+
+
+def match(first, second, settings=MatchSettings()):
+    """Places of two frames that look alike and whose neighbours do: two arrays of rows (m,)."""
+    if not len(first.points) or not len(second.points):
+        return np.zeros((2, 0), int)
+    alike = first.features @ second.features.T
+    nearest = alike.argmax(1)
+    rows = np.arange(len(nearest))
+    mutual = alike.argmax(0)[nearest] == rows
+    kept = mutual & (alike[rows, nearest] > settings.similarity) & first.distinct & second.distinct[nearest]
+    rows, partners = rows[kept], nearest[kept]
+    supported = support(first.points[rows], second.points[partners], first.spacing, settings)
+    return rows[supported], partners[supported]
+
+
+def support(start, end, spacing, settings=MatchSettings()):
+    """bool (m,): enough of the matches near to where one starts (m, 2) move as it does, to where it ends (m, 2)."""
+    if len(start) <= settings.support:
+        return np.zeros(len(start), bool)
+    first, second = cKDTree(start).query_pairs(settings.near * spacing, output_type="ndarray").reshape(-1, 2).T
+    motion = end - start
+    agree = np.linalg.norm(motion[first] - motion[second], axis=-1) < settings.agree * spacing
+    votes = np.bincount(np.concatenate([first[agree], second[agree]]), minlength=len(start))
+    return votes >= settings.support
+
+
+def correspondences(first, second, images, settings=MatchSettings()):
+    """What looks alike in two frames -> points (m, 2, 2) in both, weight (m,). images: luminance of both, (H, W)."""
+    rows, partners = match(first, second, settings)
+    start, end = first.points[rows], second.points[partners]
+    found = np.ones(len(rows), bool)
+    if not first.exact:
+        whole = np.rint(start)
+        end, found = search(*images, whole, end + whole - start, first.spacing, settings)
+        start = whole
+    size = np.array(images[0].shape[::-1])
+    inside = ((end >= -0.5) & (end <= size - 0.5)).all(-1)
+    weight = np.where(found, 1, settings.coarse_weight)
+    return np.stack([start, end], 1)[inside], weight[inside]
+
+
+def search(first, second, start, end, spacing, settings=MatchSettings()):
+    """Ends (m, 2), each moved to where the patch around its start, a pixel of `first`, is seen near it in `second`.
+
+    -> ends, to a fraction of a pixel where that is found; bool (m,): whether it is.
+    """
+    half, reach = max(2, round(settings.patch * spacing)), max(1, round(settings.reach * spacing))
+    pad = half + reach
+    first, second = (cv2.copyMakeBorder(image, *(pad,) * 4, cv2.BORDER_REPLICATE) for image in (first, second))
+    limit = np.array(first.shape[::-1]) - 2 * pad - 1
+    end, found = end.copy(), np.zeros(len(start), bool)
+    for k, ((x, y), (u, v)) in enumerate(zip(start.astype(int), np.rint(end).astype(int).clip(0, limit))):
+        patch = first[y + reach : y + pad + half + 1, x + reach : x + pad + half + 1]
+        if patch.std() < settings.contrast:
+            continue
+        window = second[v : v + 2 * pad + 1, u : u + 2 * pad + 1]
+        peak, height = highest(cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED))
+        if peak is not None and height >= settings.correlation:
+            end[k], found[k] = (u, v) + peak - reach, True
+    return end, found
+
+
+def highest(score):
+    """Where (x, y) a score (h, w) is highest, to a fraction of a cell, and how high; None where that is its border."""
+    y, x = np.unravel_index(score.argmax(), score.shape)
+    if not (0 < y < score.shape[0] - 1 and 0 < x < score.shape[1] - 1):
+        return None, score[y, x]
+    middle = score[y, x]
+    offsets = [0.5 * (after - before) / max(2 * middle - before - after, 1e-6)
+               for before, after in ((score[y, x - 1], score[y, x + 1]), (score[y - 1, x], score[y + 1, x]))]
+    return np.array([x, y]) + offsets, middle
