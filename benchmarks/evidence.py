@@ -5,6 +5,7 @@ them and with them; tracks of another video are to be refused. Nothing is comput
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,7 @@ def main(argv=None):
     groups, notes = {}, []
     for kind in args.kinds:
         video = scene_video(args.work, kind, args.seed, args.frames, *args.size)
+        video = replace(video, truths=[truth for truth in video.truths if truth.mask_images is None])
         for row in args.rows:
             data = build(video.source, Path(args.work) / "data" / row / video.name, flow="dis", keep_direct=True,
                          quiet=True, workers=1, **evidence_of_row(row, video, args.work))

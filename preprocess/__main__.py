@@ -176,6 +176,14 @@ def add_evidence_options(group):
         "as facebook/dinov2-small (Apache-2.0; both need requirements-dino.txt); or sift: keypoints, which need no "
         "weights (default: none)",
     )
+    group.add_argument(
+        "--depth",
+        metavar="WHICH",
+        help="monocular depth of each frame, for the order of surfaces: auto, Depth-Anything-V2-Small (Apache-2.0; needs "
+        "requirements-dino.txt; downloaded once); a folder of maps, one a frame (.png of 16 bits, .npy, or .exr with "
+        "requirements-exr.txt), of depth or inverse depth in any unit; a folder of another depth network; or none. "
+        "Training believes it as far as the occlusions that the flow shows bear it out (default: none)",
+    )
 
 
 def add_filter_options(group):
