@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.experiments import mean_table, named_scene, publish, scene_video, score_baseline
-from flow.features import MatchSettings, places_of_map
+from flow.features import OF_CELLS, MatchSettings, places_of_map
 from preprocess import build
 from util import UserError, atomic_path, command
 
@@ -52,7 +52,7 @@ class PlantedFeatures:
     those that are seen around it, of its own surface, near ones most. wrong: this share of cells has that of another.
     """
 
-    name, settings = "planted", MatchSettings()
+    name, settings, motions = "planted", MatchSettings(), OF_CELLS
 
     def __init__(self, scene, stride=8, wrong=0.2, length=128, spread=0.75, seed=0):
         """spread: standard deviation of what a cell sees, in strides."""
@@ -101,8 +101,8 @@ def evidence_of_row(row, video, work):
         path = Path(work) / "trackers" / f"{video.name} {row}.npz"
         return {"tracks": [write_tapir(path, video.scene, TRACKERS[row])]}
     if row in PLANTED:
-        return {"features": PlantedFeatures(video.scene, wrong=PLANTED[row])}
-    return {"features": "sift"} if row == "sift" else {}
+        return {"features": [PlantedFeatures(video.scene, wrong=PLANTED[row])]}
+    return {"features": ["sift"]} if row == "sift" else {}
 
 
 def refusal(work, video, other):

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util import UserError, file_hash, needs_extra
+from flow.hub import pretrained
+from util import UserError, file_hash
 
 SCRIPT_PATCH = 16  # pixels a cell of a TorchScript network
 
@@ -42,20 +43,10 @@ def load_dino(path, option="--dino_weights"):
         raise UserError(f"{option} {path}: no such file or folder; {expected}")
     try:
         if path.is_dir():
-            model = PatchFeatures(from_folder(path, option))
-            return model.eval(), model.patch, file_hash(path / "model.safetensors")
+            model = PatchFeatures(pretrained("AutoModel", path, option, expected))
+            return model, model.patch, file_hash(path / "model.safetensors")
         return torch.jit.load(str(path), map_location="cpu").eval(), SCRIPT_PATCH, file_hash(path)
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{option} {path}: cannot be read ({str(error).splitlines()[0]}); {expected}") from error
-
-
-def from_folder(path, option):
-    """The transformers model in a folder. UserError when the library is missing."""
-    needs_extra(f"{option} {path}", "transformers", "dino")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers.AutoModel.from_pretrained(path, local_files_only=True)

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from flow.appearance import DinoAppearance
 from flow.keypoints import KeypointSettings, find_keypoints
+from flow.point_tracks import PointSettings
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,15 @@ class MatchSettings:
     most_alike: float = 0.05  # of a frame's places: what looks like more of them is of a texture that repeats
     near: float = 4.0  # spacings: places so near ...
     agree: float = 1.5  # ... have motions that differ by no more spacings, where they move alike
-    support: int = 2  # places near one that have to move alike with it
-    patch: float = 0.75  # spacings: half side of the patch that is searched ...
+    support: int = 1  # places near one that have to move alike with it
+    patch: float = 0.5  # spacings: half side of the patch that is searched ...
     reach: float = 1.0  # ... so many spacings around the place that matched
-    correlation: float = 0.7  # of a patch that is seen again, at least
+    correlation: float = 0.5  # of a patch that is seen again, at least
     contrast: float = 2.0  # levels: standard deviation of a patch that can be told from others
     coarse_weight: float = 0.3  # of a match that stays coarse, where an exact one has 1
+
+
+OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
 
 
 class Places:
@@ -48,7 +52,7 @@ class Places:
 class DinoPlaces:
     """Describes a frame by the patch features of a DINO network in a folder."""
 
-    name, settings = "DINO", MatchSettings()
+    name, settings, motions = "DINO", MatchSettings(), OF_CELLS
 
     def __init__(self, folder, device="cpu"):
         self.appearance = DinoAppearance(folder, device, "--features")
@@ -62,7 +66,8 @@ class DinoPlaces:
 class SiftPlaces:
     """Describes a frame by its SIFT keypoints: no weights, and less is found."""
 
-    name, settings = "SIFT", MatchSettings(similarity=0.8, most_alike=1.0)  # a keypoint has several angles
+    name, motions = "SIFT", PointSettings()
+    settings = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
     share = 1 / 32  # of the longer side: taken for the spacing
 
     def __init__(self, keypoints=KeypointSettings()):
@@ -141,18 +146,21 @@ def search(first, second, start, end, spacing, settings=MatchSettings()):
         if patch.std() < settings.contrast:
             continue
         window = second[v : v + 2 * pad + 1, u : u + 2 * pad + 1]
-        peak, height = highest(cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED))
-        if peak is not None and height >= settings.correlation:
-            end[k], found[k] = (u, v) + peak - reach, True
+        score = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
+        row, column = np.unravel_index(score.argmax(), score.shape)
+        if score[row, column] >= settings.correlation and {row, column}.isdisjoint({0, 2 * reach}):  # no border
+            seen = window[row : row + 2 * half + 1, column : column + 2 * half + 1]
+            end[k], found[k] = (u + column - reach, v + row - reach) + rest(patch, seen), True
     return end, found
 
 
-def highest(score):
-    """Where (x, y) a score (h, w) is highest, to a fraction of a cell, and how high; None where that is its border."""
-    y, x = np.unravel_index(score.argmax(), score.shape)
-    if not (0 < y < score.shape[0] - 1 and 0 < x < score.shape[1] - 1):
-        return None, score[y, x]
-    middle = score[y, x]
-    offsets = [0.5 * (after - before) / max(2 * middle - before - after, 1e-6)
-               for before, after in ((score[y, x - 1], score[y, x + 1]), (score[y - 1, x], score[y + 1, x]))]
-    return np.array([x, y]) + offsets, middle
+def rest(patch, seen):
+    """What is left (x, y), at most a pixel, of the way of a patch (h, w) to where it is nearly seen.
+
+    One step of Gauss-Newton, with gain and offset of the brightness.
+    """
+    seen = seen.astype(np.float64)
+    down, across = np.gradient(seen)
+    basis = np.stack([across, down, seen, np.ones_like(seen)]).reshape(4, -1).T
+    x, y, gain, _ = np.linalg.lstsq(basis, patch.ravel(), rcond=1e-6)[0]
+    return np.clip(np.array([x, y]) / max(gain, 0.1), -1, 1)

@@ -26,3 +26,17 @@ def model_folder(name, option, expected):
         reason = str(error).splitlines()[0][:120]
         raise UserError(f"{option} {name}: no such folder, and it cannot be downloaded ({reason}); expected "
                         f"{expected}") from None
+
+
+def pretrained(kind, folder, option, expected):
+    """The model in a folder, of that automatic class of transformers, in evaluation mode. UserError: it is none."""
+    needs_extra(f"{option} {folder}", "transformers", "dino")
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True).eval()
+    except Exception as error:  # of damaged weights, other configurations: the library raises many kinds
+        raise UserError(f"{option} {folder}: cannot be read ({str(error).splitlines()[0][:120]}); expected {expected}"
+                        ) from None

@@ -170,8 +170,10 @@ def add_evidence_options(group):
     )
     group.add_argument(
         "--features",
+        nargs="+",
+        default=(),
         metavar="WHICH",
-        help="match features between frames far apart, as a further source. A folder with config.json and "
+        help="match features between frames far apart, as further sources. A folder with config.json and "
         "model.safetensors of DINOv2 or DINOv3, or its name at huggingface.co, from where it is downloaded once, such "
         "as facebook/dinov2-small (Apache-2.0; both need requirements-dino.txt); or sift: keypoints, which need no "
         "weights (default: none)",
@@ -179,8 +181,8 @@ def add_evidence_options(group):
     group.add_argument(
         "--depth",
         metavar="WHICH",
-        help="monocular depth of each frame, for the order of surfaces: auto, Depth-Anything-V2-Small (Apache-2.0; needs "
-        "requirements-dino.txt; downloaded once); a folder of maps, one a frame (.png of 16 bits, .npy, or .exr with "
+        help="monocular depth of each frame, for the order of surfaces: auto, Depth-Anything-V2-Small (Apache-2.0; "
+        "needs requirements-dino.txt; downloaded once); a folder of maps, one a frame (.png of 16 bits, .npy, or .exr with "
         "requirements-exr.txt), of depth or inverse depth in any unit; a folder of another depth network; or none. "
         "Training believes it as far as the occlusions that the flow shows bear it out (default: none)",
     )

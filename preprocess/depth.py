@@ -12,7 +12,7 @@ import torch
 
 from files import DAMAGE, UserError, read_npy_header, regular_file
 from flow.appearance import IMAGENET_MEAN, IMAGENET_STD
-from flow.hub import model_folder
+from flow.hub import model_folder, pretrained
 from loaders.data_dir import owner_of_image, write_image
 from preprocess.frames import files_fingerprint, natural, open_image, staged_folder
 from util import file_hash, needs_extra
@@ -58,22 +58,15 @@ class DepthNetwork:
 
     def __init__(self, name, device="cpu"):
         folder = model_folder(name, "--depth", EXPECTED)
-        import transformers
-
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        try:
-            model = transformers.AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-            raise UserError(f"--depth {name}: cannot be read ({str(error).splitlines()[0]}); expected {EXPECTED}"
-                            ) from None
-        self.model, self.device = model.eval().to(device), device
-        self.description = {"method": "network", "weights": str(name), "sha256": file_hash(folder / "model.safetensors")}
+        model = pretrained("AutoModelForDepthEstimation", folder, "--depth", EXPECTED)
+        self.model, self.device = model.to(device), device
+        self.description = {"method": "network", "weights": str(name),
+                            "sha256": file_hash(folder / "model.safetensors")}
 
     @torch.no_grad()
     def maps(self, data, options):
         """Yield (H, W) of each frame."""
-        mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
         scale = SHORT_SIDE / min(data.height, data.width)
         size = [max(1, round(side * scale / PATCH)) * PATCH for side in (data.height, data.width)]
         for i in range(data.num_frames):
@@ -104,7 +97,8 @@ def refresh_depth(data, source, options, bar):
         with bar.frames_of("depth", data.num_frames) as advance, staged_folder(data.path / "depth") as staged:
             for i, values in enumerate(source.maps(data, options)):
                 plain &= values.min() == values.max()
-                write_image(staged / f"{i:05d}.png", ranks(values, (data.height, data.width)), owner_of_image("depth", i))
+                found = ranks(values, (data.height, data.width))
+                write_image(staged / f"{i:05d}.png", found, owner_of_image("depth", i))
                 advance(1)
     if plain:
         data.remove("depth")
@@ -116,7 +110,8 @@ def refresh_depth(data, source, options, bar):
 
 
 def ranks(values, size):
-    """Depth (H', W') -> uint8 (H, W), of a frame of that size: the share of its pixels with less, those as deep half."""
+    """Depth (H', W') -> uint8 (H, W), of a frame of that size: the share of its pixels with less, half the equal ones.
+    """
     if values.shape != tuple(size):
         values = cv2.resize(values.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     rising = np.sort(values, axis=None)

@@ -71,7 +71,7 @@ class Plan:
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
-    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=None, depth=None,
+    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=(), depth=None,
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
     workers=None, cuts="refuse", overwrite=False, quiet=False,

@@ -1,8 +1,8 @@
 """What is given of a video beside its frames: read, held against the picture, stored as evidence, made hints of flow.
 
-A source is a class with `name`, `settings` (of flow/point_tracks.py), `of_whole_video` (False: each of its shots has one
-of its own) and `read(data, pairs)` -> Evidence in pixels of the data directory. Users' files are in raster pixels of the
-original video, centres at +0.5.
+A source is a class with `name`, `settings` (of flow/point_tracks.py), `of_whole_video` (False: each of its shots may
+have one) and `read(data, pairs)` -> Evidence in pixels of the data directory. Users' files are in raster pixels of
+the original video, centres at +0.5.
 """
 
 import csv
@@ -136,18 +136,18 @@ def patches(image, points):
     return cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) if len(points) else np.zeros((0, 1))
 
 
-def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=None, features=None, device="cpu"):
+def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=None, features=(), device="cpu"):
     """The sources that the options name. UserError: options that cannot act, two files of one name."""
     if not tracks and (tracks_convention or tracks_size):
         raise UserError("--tracks_convention, --tracks_size: act on --tracks only, which is not given")
     size = parse_size(tracks_size) if tracks_size else None
     sources = [Tracks(path, tracks_convention, size) for path in tracks or ()]
     sources += [Correspondences(correspondences)] if correspondences is not None else []
-    sources += [Features(describer(features, device))] if features is not None else []
+    sources += [Features(describer(value, device)) for value in features or ()]
     names = [source.name for source in sources]
     twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
     if twice is not None:
-        raise UserError(f"evidence: two files are called {twice}; expected a name of its own for each")
+        raise UserError(f"evidence: two sources are called {twice}; expected a name of its own for each")
     return sources
 
 

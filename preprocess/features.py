@@ -10,7 +10,6 @@ import numpy as np
 from flow.features import DinoPlaces, SiftPlaces, correspondences
 from flow.hub import model_folder
 from flow.images import luminance
-from flow.point_tracks import PointSettings
 from loaders.evidence import evidence_of, stored_evidence
 from util import BoundedCache, source_hash
 
@@ -26,15 +25,15 @@ class Features:
     In long videos these are spaced by the logarithm of their distance. describe: see flow.features.DinoPlaces.
     """
 
-    name, settings, of_whole_video = "features", PointSettings(), False
+    of_whole_video = False
 
     def __init__(self, describe):
-        self.describe = describe
+        self.describe, self.name, self.settings = describe, describe.name.lower(), describe.motions
 
     def read(self, data, pairs):
         """See the module. What the data directory holds already of the same is taken."""
         pairs = sorted(pair for pair in pairs if pair[1] - pair[0] >= LEAST_APART)
-        source = f"features {self.describe.name} {self.fingerprint(data, pairs)}"
+        source = f"features of {self.describe.name}, {self.fingerprint(data, pairs)}"
         stored = stored_evidence(data.path, self.name, source, data.num_frames)
         if stored is not None:
             return stored
@@ -56,7 +55,7 @@ class Features:
 
 
 def describer(features, device="cpu"):
-    """What describes frames, of the option --features: 'sift', a folder of DINO, or its name at the hub.
+    """What describes frames, of a value of --features: 'sift', a folder of DINO, or its name at the hub.
 
     What describes frames already is taken as it is. UserError: the extra or the weights are missing.
     """

@@ -1,4 +1,4 @@
-"""What monocular depth says of the order of surfaces: believed as far as the occlusions that the flow shows bear it out.
+"""What monocular depth says of the order of surfaces: believed as far as the occlusions in the flow bear it out.
 
 A pixel that is hidden in another frame lies behind the surface that hides it, and the flow leads back to where that
 surface is seen in the pixel's own frame. As often as the depth there says so, too, it is believed: not at all where

@@ -86,7 +86,8 @@ def hint_term(model, hint, batch, depth):
 def surface_terms(model, batch, pool, edges, robust_px, hint=None):
     """A batch through the model: loss terms (unweighted), statistics for the curves, flow error (P, n) in pixels.
 
-    pool: the correspondences; edges: see depth_order.edge_weights; hint: DepthHint or None; robust_px: scale of the flow loss.
+    pool: the correspondences; edges: see depth_order.edge_weights; robust_px: scale of the flow loss; hint: DepthHint,
+    or None.
 
     Depth follows what the flow shows: a visible point lies on the surface of frame 2, a hidden one at least a margin
     behind it, and no point ever lies in front of what is seen.
