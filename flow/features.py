@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from flow.appearance import DinoAppearance
-from flow.keypoints import KeypointSettings, find_keypoints
+from flow.keypoints import find_keypoints
 from flow.point_tracks import PointSettings
 
 
@@ -70,15 +70,14 @@ class SiftPlaces:
     settings = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
     share = 1 / 32  # of the longer side: taken for the spacing
 
-    def __init__(self, keypoints=KeypointSettings()):
-        self.keypoints, self.description = keypoints, {"method": "sift"}
+    description = {"method": "sift"}
 
     def __call__(self, i, frame):
         """Places of frame i, uint8 (H, W, 3)."""
         enlarged = 2 if max(frame.shape) < 640 else 1
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         found = find_keypoints(cv2.resize(grey, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC),
-                               enlarged, self.keypoints)
+                               enlarged)
         return Places(found[:, :2], found[:, 4:], self.share * max(frame.shape), True, self.settings)
 
 

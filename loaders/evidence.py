@@ -96,7 +96,7 @@ def read_source(path, num_frames):
 
 
 def stored_evidence(folder, name, source, num_frames):
-    """Evidence of a source by that name and in these words that the data directory `folder` holds; None: it does not."""
+    """Evidence of a source by that name and in these words, of the data directory `folder`; None: it holds none."""
     path = Path(folder) / FOLDER / f"{name}.npz"
     with contextlib.suppress(UserError):
         found = read_source(path, num_frames) if path.exists() else None

@@ -182,8 +182,8 @@ def add_evidence_options(group):
         "--depth",
         metavar="WHICH",
         help="monocular depth of each frame, for the order of surfaces: auto, Depth-Anything-V2-Small (Apache-2.0; "
-        "needs requirements-dino.txt; downloaded once); a folder of maps, one a frame (.png of 16 bits, .npy, or .exr with "
-        "requirements-exr.txt), of depth or inverse depth in any unit; a folder of another depth network; or none. "
+        "needs requirements-dino.txt; downloaded once); a folder of maps, one a frame (.png of 16 bits, .npy, or .exr "
+        "with requirements-exr.txt), of depth or inverse depth in any unit; another depth network's folder; or none. "
         "Training believes it as far as the occlusions that the flow shows bear it out (default: none)",
     )
 

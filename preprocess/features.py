@@ -14,6 +14,7 @@ from loaders.evidence import evidence_of, stored_evidence
 from util import BoundedCache, source_hash
 
 LEAST_APART = 2  # frames: flow between adjacent ones is nearly exact
+CODE = "flow.features", "flow.keypoints", "flow.appearance", "preprocess.features"
 CACHE_BYTES = 2**29  # of features
 EXPECTED = ("a folder with config.json and model.safetensors of DINOv2 or DINOv3, or a name at huggingface.co such as "
             "facebook/dinov2-small (Apache-2.0)")
@@ -50,7 +51,7 @@ class Features:
     def fingerprint(self, data, pairs):
         """A text that differs when what would be found does."""
         what = {"by": self.describe.description, "settings": asdict(self.describe.settings), "pairs": pairs,
-                "video": data.fingerprint, "code": source_hash("flow.features", "preprocess.features")}
+                "video": data.fingerprint, "code": source_hash(*CODE)}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

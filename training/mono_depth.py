@@ -24,6 +24,8 @@ class MonoDepthSettings:
     interval: int = 2  # ... between frames so far apart at most: further on, what hides a pixel is not known
     apart: float = 0.02  # ranks that differ by less say nothing
     doubt: float = 100.0  # votes for either side that belief starts from
+    by_chance: float = 0.55  # of the occlusions: who agrees with no more is not believed ...
+    sure: float = 0.7  # ... and with so many fully: some of what looks like an occlusion is none
     weight: float = 1.0  # of the order by ranks, times belief, against that by occlusions
 
 
@@ -41,7 +43,8 @@ class DepthHint:
 
     def at(self, frames, pixels):
         """Ranks at pixels (P, n, 2) of frames (P,) -> (P, n)."""
-        return sample_grid(self.ranks, frames, pixels)
+        there = self.ranks.device
+        return sample_grid(self.ranks, frames.to(there), pixels.to(there)).to(pixels.device)
 
 
 def believed(ranks, sampler):
@@ -56,7 +59,8 @@ def believed(ranks, sampler):
     agree = ((said[0] + SETTINGS.doubt) / (said.sum() + 2 * SETTINGS.doubt)).item()
     turned = agree < 0.5
     agree = max(agree, 1 - agree)
-    return DepthHint(1 - ranks if turned else ranks, 2 * agree - 1, agree)
+    belief = (agree - SETTINGS.by_chance) / (SETTINGS.sure - SETTINGS.by_chance)
+    return DepthHint(1 - ranks if turned else ranks, min(max(belief, 0.0), 1.0), agree)
 
 
 def stored_hint(pool, sampler):

@@ -29,6 +29,8 @@ class SurfaceObjective:
                                       pair_weight=config.pair_weight)
         self.sampler.use_evidence(config.evidence_share)
         self.hint = stored_hint(pool, SurfaceSampler(pool, config.seed)) if config.w_depth_rank else None
+        if self.hint is not None:
+            self.sampler.other_beliefs = {"evidence/depth": torch.tensor(self.hint.belief)}
         self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, model.cell)]
 
     def start(self):
@@ -47,7 +49,7 @@ class SurfaceObjective:
         return {"robust_px": robust_scale(progress, self.config)}
 
     def __call__(self, batch, scales):
-        return surface_terms(self.model, batch, self.sampler.pool, self.edges, hint=self.hint, **scales)
+        return surface_terms(self.model, batch, self.sampler.pool, self.edges, **scales, hint=self.hint)
 
     def weights(self, progress):
         return loss_weights(progress, self.config)

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from loaders.surface_sampler import SurfaceSampler
+from tests.training.test_objective import options
 from training.depth_order import edge_weights, initial_depth
 from training.evidence import occluders
 from training.mono_depth import believed, rank_order, stored_hint
+from training.surface import SurfaceObjective, hint_term
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_belief(flow_pool, true_ranks):
 
     true, worse, turned = hint(true_ranks), hint(torch.where(wrong, noise, true_ranks)), hint(1 - true_ranks)
     assert true.belief > 0.5 and torch.equal(true.ranks, true_ranks)
-    assert 0.2 < worse.belief < true.belief
+    assert worse.belief > 0.5 and 0.7 < worse.agree < true.agree
     assert turned.belief == pytest.approx(true.belief) and torch.allclose(turned.ranks, true_ranks)
     assert hint(noise).belief < 0.1
     assert hint(torch.full_like(noise, 0.5)).belief == 0
@@ -57,7 +59,8 @@ def test_the_first_order_follows_ranks_where_nothing_else_speaks(flow_pool, true
     sampler = SurfaceSampler(flow_pool, 0)
     hint = believed(true_ranks, sampler)
     edges = edge_weights(flow_pool, 2)
-    with_it, without = (initial_depth(SurfaceSampler(flow_pool, 0), 2, 0.2, edges, steps=60, hint=of) for of in (hint, None))
+    with_it, without = (initial_depth(SurfaceSampler(flow_pool, 0), 2, 0.2, edges, steps=60, hint=of)
+                        for of in (hint, None))
 
     def agree(depth):
         ranks = true_ranks[:, ::2, ::2]
@@ -67,12 +70,16 @@ def test_the_first_order_follows_ranks_where_nothing_else_speaks(flow_pool, true
     assert agree(with_it) > agree(without) + 0.05
 
 
-def test_stored_depth_is_read_and_there_need_be_none(tmp_path, flow_pool, true_ranks):
-    data = SimpleNamespace(depth=lambda i: None)
-    pool = SimpleNamespace(data=data, num_frames=2)
-    assert stored_hint(pool, None) is None
+def test_stored_depth_is_read_used_and_told(flow_pool, true_ranks, monkeypatch):
+    assert stored_hint(flow_pool, None) is None  # there is none
     stored = (true_ranks * 255).round().byte().numpy()
-    flow_pool_with = SimpleNamespace(data=SimpleNamespace(depth=lambda i: stored[i]), num_frames=len(stored),
-                                     device=flow_pool.device)
-    hint = stored_hint(flow_pool_with, SurfaceSampler(flow_pool, 0))
-    assert (hint.ranks - true_ranks).abs().max() < 1 / 255
+    monkeypatch.setattr(flow_pool.data, "depth", lambda i: stored[i])
+    model = SimpleNamespace(depth=torch.zeros(len(stored), 25, 33), cell=2, margin=0.2)
+    objective = SurfaceObjective(model, flow_pool, options(w_depth_rank=0.3))
+    assert (objective.hint.ranks - true_ranks).abs().max() < 1 / 255
+    assert objective.sampler.beliefs() == {"evidence/depth": torch.tensor(objective.hint.belief)}
+    batch = objective.sampler.sample(4, 8, 3)
+    wrong = -objective.hint.at(batch.frames_1, batch.pixels_1)
+    assert hint_term(model, objective.hint, batch, wrong) > 0.05 and hint_term(model, None, batch, wrong) == 0
+    off = SurfaceObjective(model, flow_pool, options(w_depth_rank=0.0))
+    assert off.hint is None and off.sampler.beliefs() == {}
