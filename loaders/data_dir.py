@@ -13,8 +13,8 @@
 
 Conventions: flow (..., 2) is (x, y) in pixels, flow(i, j)[y, x] moves pixel (x, y) of frame i to frame j; stored as
 integers of `flow_step` pixels. Letters: N frames of H x W, P_i partners of frame i in rising order.
-Every file is written under another name, synced, and renamed, so a file that is there is complete. Frames, masks and
-arrays end in a checksum of their content and place (loaders/sealed.py); in directories made before there were any, as
+Every file is written under another name, synced, and renamed, so a file that is there is complete. Images and arrays
+end in a checksum of their content and place (loaders/sealed.py); in directories made before there were any, as
 `checksums` in the manifest says, they may not.
 """
 
