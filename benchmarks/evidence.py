@@ -1,24 +1,26 @@
-"""What tracks of a tracker add to the flow: python -m benchmarks.evidence --kinds 3d-walker 3d-tumble --seed 2
+"""What tracks, and features, add to the flow: python -m benchmarks.evidence --kinds 3d-walker 3d-tumble --seed 2
 
-Trackers are simulated: the truth of a scene, made worse. Tracks of `flow` (no model) are scored without them and with
-them; tracks of another video are to be refused. Nothing is computed again that is in the work folder.
+Trackers and features are simulated: the truth of a scene, made worse. Tracks of `flow` (no model) are scored without
+them and with them; tracks of another video are to be refused. Nothing is computed again that is in the work folder.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.experiments import mean_table, named_scene, publish, scene_video, score_baseline
+from flow.features import OF_CELLS, MatchSettings, places_of_map
 from preprocess import build
 from util import UserError, atomic_path, command
 
 AT = 256  # pixels of the longer side, in which noise is given
 COLUMNS = "AJ", "delta_avg", "OA", "AJ_RD"
-TRACKERS = {  # row: share of gross outliers; None: no tracks
-    "none": None, "10": 0.1, "40": 0.4,
-}
+TRACKERS = {"10": 0.1, "40": 0.4}  # row: share of gross outliers
+PLANTED = {"features": 0.0, "features 20": 0.2, "features 50": 0.5}  # row: share of cells with a wrong one
+ROWS = ["none", *TRACKERS, *PLANTED, "sift"]
 
 
 def simulated_tracks(scene, count=256, noise=1.5, outliers=0.1, wrong=0.15, seed=777):
@@ -43,12 +45,64 @@ def simulated_tracks(scene, count=256, noise=1.5, outliers=0.1, wrong=0.15, seed
     return positions, visible, queries
 
 
+class PlantedFeatures:
+    """Describes frames of a scene as an ideal network would: each cell by random vectors of the surface seen there.
+
+    Points all over the surfaces, those under the cells of all frames, have a random vector each; a cell's is the sum of
+    those that are seen around it, of its own surface, near ones most. wrong: this share of cells has that of another.
+    """
+
+    name, settings, motions = "planted", MatchSettings(), OF_CELLS
+
+    def __init__(self, scene, stride=8, wrong=0.2, length=128, spread=0.75, seed=0):
+        """spread: standard deviation of what a cell sees, in strides."""
+        self.scene, self.stride, self.wrong, self.spread = scene, stride, wrong, spread
+        self.description = {"planted": scene.name, "stride": stride, "wrong": wrong, "spread": spread, "seed": seed}
+        self.grid = -(-scene.height // stride), -(-scene.width // stride)
+        tracks = [scene.tracks(frame, self.middles()) for frame in range(scene.num_frames)]
+        self.positions, self.visible = (np.concatenate(parts) for parts in zip(*tracks))  # (A, N, 2), (A, N)
+        self.surface = np.concatenate([self.surfaces(frame) for frame in range(scene.num_frames)])
+        self.random = np.random.default_rng(seed)
+        self.vectors = self.random.normal(size=(len(self.surface), length))
+
+    def middles(self):
+        """(n, 2) pixels of the cells' middles."""
+        x, y = ((np.arange(count) + 0.5) * side / count - 0.5
+                for count, side in zip(self.grid[::-1], (self.scene.width, self.scene.height)))
+        return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+    def surfaces(self, frame):
+        """(n,) which surface is at the cells' middles."""
+        top = self.scene.top_layer(frame, self.middles())
+        return self.scene.ids_of(top) if hasattr(self.scene, "ids_of") else top
+
+    def __call__(self, i, frame):
+        away = np.linalg.norm(self.middles()[:, None] - self.positions[None, :, i], axis=-1) / self.stride
+        weight = np.exp(-np.square(away / self.spread) / 2) * self.visible[:, i]
+        weight *= self.surfaces(i)[:, None] == self.surface
+        features = weight @ self.vectors
+        random = np.random.default_rng([i, len(self.surface)])
+        wrong = random.random(len(features)) < self.wrong
+        features[wrong] = features[random.permutation(len(features))][wrong]
+        return places_of_map(features.reshape(*self.grid, -1), frame.shape[:2], self.settings)
+
+
 def write_tapir(path, scene, outliers):
     """Simulated tracks in TAPIR's layout."""
     positions, visible, queries = simulated_tracks(scene, outliers=outliers)
     with atomic_path(path) as temporary:
         np.savez(temporary, tracks=positions, visibles=visible, query_points=queries)
     return path
+
+
+def evidence_of_row(row, video, work):
+    """The options of preprocessing that a row of the table stands for."""
+    if row in TRACKERS:
+        path = Path(work) / "trackers" / f"{video.name} {row}.npz"
+        return {"tracks": [write_tapir(path, video.scene, TRACKERS[row])]}
+    if row in PLANTED:
+        return {"features": [PlantedFeatures(video.scene, wrong=PLANTED[row])]}
+    return {"features": ["sift"]} if row == "sift" else {}
 
 
 def refusal(work, video, other):
@@ -69,8 +123,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=2, help="of the scenes (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=12, help="their length (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128), metavar=("H", "W"), help="(default: 96 128)")
-    parser.add_argument("--rows", nargs="+", choices=TRACKERS, default=list(TRACKERS), help="shares of gross outliers, "
-                        "in percent (default: none 10 40)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["none", *TRACKERS], help="tracks by their share of "
+                        "gross outliers, features by that of wrong cells, in percent (default: %(default)s)")
     parser.add_argument("--work", default="runs/evidence", metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="where the table goes (default: the work folder)")
     args = parser.parse_args(argv)
@@ -78,17 +132,17 @@ def main(argv=None):
     groups, notes = {}, []
     for kind in args.kinds:
         video = scene_video(args.work, kind, args.seed, args.frames, *args.size)
+        video = replace(video, truths=[truth for truth in video.truths if truth.mask_images is None])
         for row in args.rows:
-            given = TRACKERS[row]
-            tracks = [] if given is None else [write_tapir(Path(args.work) / "trackers" / f"{kind} {row}.npz",
-                                                           video.scene, given)]
             data = build(video.source, Path(args.work) / "data" / row / video.name, flow="dis", keep_direct=True,
-                         quiet=True, workers=1, tracks=tracks)
+                         quiet=True, workers=1, **evidence_of_row(row, video, args.work))
             groups[video.name, row] = [score_baseline(video, "flow", data)]
-            print(mean_table(["scene", "outliers, %"], groups, COLUMNS), flush=True)
+            print(mean_table(["scene", "evidence"], groups, COLUMNS), flush=True)
+        if not set(args.rows) & TRACKERS.keys():
+            continue
         other = named_scene("3d-balls", args.seed + 1, args.frames, *args.size)
         notes.append(f"{video.name}, tracks of {other.name}: {refusal(args.work, video, other)}")
-    table = mean_table(["scene", "outliers, %"], groups, COLUMNS)
+    table = mean_table(["scene", "evidence"], groups, COLUMNS)
     publish(args.out or Path(args.work) / "table.md", "\n".join([table, "", *notes, ""]))
 
 

@@ -176,6 +176,8 @@ OPTIONS = [
         ("w_depth_front", float, 10.0, (0, 1e6), "no point lies in front of what is seen"),
         ("w_depth_behind", float, 10.0, (0, 1e6), "hidden points lie a margin behind what is seen"),
         ("w_depth_flatness", float, 10.0, (0, 1e6), "total variation of depth within what moves alike"),
+        ("w_depth_rank", float, 0.3, (0, 1e6), "order of depths by monocular depth, if the data directory has any,"
+         " times how far it is believed; 0: not used, not for the first order either"),
         ("evidence_share", float, 0.125, (0, 1), "share of the points that is drawn from the evidence of the data"
          " directory, if it has any; 0: not used"),
         ("lr_depth", float, 3e-3, (0, 1), "learning rate of the depth maps"),

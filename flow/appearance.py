@@ -152,11 +152,11 @@ class DinoAppearance:
 
     short_side = 480
 
-    def __init__(self, weights, device="cpu"):
+    def __init__(self, weights, device="cpu", option="--dino_weights"):
         from flow.dino import load_dino
 
         self.weights, self.device = weights, torch.device(device)
-        self.model, self.patch, digest = load_dino(weights)
+        self.model, self.patch, digest = load_dino(weights, option)
         self.model.to(self.device)
         self.description = {"method": "dino", "weights": Path(weights).name, "sha256": digest}
 

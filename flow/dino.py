@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from flow.hub import pretrained
 from util import UserError, file_hash
 
 SCRIPT_PATCH = 16  # pixels a cell of a TorchScript network
@@ -30,33 +31,22 @@ class PatchFeatures(nn.Module):
         return tokens[:, -height * width :].transpose(1, 2).unflatten(2, (height, width))  # class and registers first
 
 
-def load_dino(path):
+def load_dino(path, option="--dino_weights"):
     """A folder or a TorchScript file -> module (images -> (B, C, h, w)), patch size, sha256 of the weights.
 
-    UserError: there is none, it cannot be read, or transformers is not installed.
+    option: that named it. UserError: there is none, it cannot be read, or transformers is not installed.
     """
     path = Path(path) if path is not None else None
     expected = ("expected a folder with config.json and model.safetensors, such as a clone of facebook/dino-vits16, "
                 "or a TorchScript file; --appearance census needs no weights")
     if path is None or not path.exists():
-        raise UserError(f"--dino_weights {path}: no such file or folder; {expected}")
+        raise UserError(f"{option} {path}: no such file or folder; {expected}")
     try:
         if path.is_dir():
-            model = PatchFeatures(from_folder(path))
-            return model.eval(), model.patch, file_hash(path / "model.safetensors")
+            model = PatchFeatures(pretrained("AutoModel", path, option, expected))
+            return model, model.patch, file_hash(path / "model.safetensors")
         return torch.jit.load(str(path), map_location="cpu").eval(), SCRIPT_PATCH, file_hash(path)
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"--dino_weights {path}: cannot be read ({str(error).splitlines()[0]}); {expected}") from error
-
-
-def from_folder(path):
-    """The transformers model in a folder. UserError when the library is missing."""
-    try:
-        import transformers
-    except ImportError:
-        raise UserError("--appearance dino needs the extra dino: pip install -r requirements-dino.txt") from None
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers.AutoModel.from_pretrained(path, local_files_only=True)
+        raise UserError(f"{option} {path}: cannot be read ({str(error).splitlines()[0]}); {expected}") from error

@@ -131,10 +131,18 @@ class CorrespondencePool:
 
     def cycle_at(self, numbers, index):
         """Pair numbers (P,), pixel index (P, n) -> whether cycle-consistent, bool (P, n)."""
+        return self._mask_at(0, numbers, index)
+
+    def occluded_at(self, numbers, index):
+        """The same -> whether hidden, with the flow of what hides the pixel that returns to itself."""
+        return self._mask_at(1, numbers, index)
+
+    def _mask_at(self, which, numbers, index):
         if self.on_disk:
-            found = torch.stack([self.bits[row][0, at] for row, at in zip(numbers.tolist(), mask_byte(index))])
+            found = torch.stack([self.bits[row][which, at] for row, at in zip(numbers.tolist(), mask_byte(index))])
         else:
-            found = self.bits.flatten()[numbers[:, None] * self.bits[0].numel() + mask_byte(index)]
+            start = numbers[:, None] * self.bits[0].numel() + which * self.bits[0].shape[-1]
+            found = self.bits.flatten()[start + mask_byte(index)]
         return mask_bit(found, index).bool()
 
     def flow_at(self, numbers, index):

@@ -3,6 +3,7 @@
     manifest.json            format, version, video, settings of each stage, partners, pair counts, finished stages
     color/00000.png          frames, (H, W) RGB
     masks/00000.png          optional object masks, 0 or 255
+    depth/00000.png          optional ranks of depth, or of inverse depth, 0 to 255: of a pixel among those of its frame
     flow/00000.npy           int16 (P_i, H, W, 2): direct flow of source frame i to each of its P_i partners
     valid_direct/00000.npy   uint8 (P_i, 2, ceil(H*W/8)): bits of the cycle and the occluded-but-reliable mask
     flow_chained/00000.npy   the same after chaining; the two direct folders are then deleted unless asked for
@@ -12,8 +13,8 @@
 
 Conventions: flow (..., 2) is (x, y) in pixels, flow(i, j)[y, x] moves pixel (x, y) of frame i to frame j; stored as
 integers of `flow_step` pixels. Letters: N frames of H x W, P_i partners of frame i in rising order.
-Every file is written under another name, synced, and renamed, so a file that is there is complete. Frames, masks and
-arrays end in a checksum of their content and place (loaders/sealed.py); in directories made before there were any, as
+Every file is written under another name, synced, and renamed, so a file that is there is complete. Images and arrays
+end in a checksum of their content and place (loaders/sealed.py); in directories made before there were any, as
 `checksums` in the manifest says, they may not.
 """
 
@@ -188,6 +189,10 @@ class DataDir:
         if not self.manifest["video"].get("has_masks"):
             return None
         return self._image("masks", i, grey=True) > 127
+
+    def depth(self, i):
+        """uint8 (H, W) ranks of depth or of inverse depth, or None when the directory has none."""
+        return self._image("depth", i, grey=True) if self.manifest["video"].get("has_depth") else None
 
     # Correspondences
 

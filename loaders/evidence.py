@@ -9,6 +9,7 @@
 Conventions: pixels have integer centres; M correspondences, of N frames. A file that is there is complete.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +77,28 @@ def write_evidence(folder, evidence):
 
 def read_evidence(folder, num_frames):
     """[Evidence] of all sources that the data directory `folder` holds, by name. UserError for a damaged file."""
-    found = []
-    for path in sorted((Path(folder) / FOLDER).glob("[!.]*.npz")):
-        arrays = load_npz(path)
-        missing = [name for name in ("frames", "points", "weight", "source") if name not in arrays]
-        if missing:
-            raise UserError(f"{path}: not a file of evidence: it has no {', '.join(missing)}")
-        frames, points, weight = (arrays[name] for name in ("frames", "points", "weight"))
-        if frames.shape != (len(weight), 2) or points.shape != (len(weight), 2, 2):
-            raise UserError(f"{path}: expected frames (M, 2), points (M, 2, 2), weight (M,); got {frames.shape}, "
-                            f"{points.shape}, {weight.shape}")
-        if len(frames) and not 0 <= frames.min() <= frames.max() < num_frames:
-            raise UserError(f"{path}: frames {frames.min()} to {frames.max()}; expected 0 to {num_frames - 1}")
-        found.append(Evidence(path.stem, frames, points, weight, str(arrays["source"])))
-    return found
+    return [read_source(path, num_frames) for path in sorted((Path(folder) / FOLDER).glob("[!.]*.npz"))]
+
+
+def read_source(path, num_frames):
+    """Evidence of one file. UserError: it is damaged."""
+    arrays = load_npz(path)
+    missing = [name for name in ("frames", "points", "weight", "source") if name not in arrays]
+    if missing:
+        raise UserError(f"{path}: not a file of evidence: it has no {', '.join(missing)}")
+    frames, points, weight = (arrays[name] for name in ("frames", "points", "weight"))
+    if frames.shape != (len(weight), 2) or points.shape != (len(weight), 2, 2):
+        raise UserError(f"{path}: expected frames (M, 2), points (M, 2, 2), weight (M,); got {frames.shape}, "
+                        f"{points.shape}, {weight.shape}")
+    if len(frames) and not 0 <= frames.min() <= frames.max() < num_frames:
+        raise UserError(f"{path}: frames {frames.min()} to {frames.max()}; expected 0 to {num_frames - 1}")
+    return Evidence(path.stem, frames, points, weight, str(arrays["source"]))
+
+
+def stored_evidence(folder, name, source, num_frames):
+    """Evidence of a source by that name and in these words, of the data directory `folder`; None: it holds none."""
+    path = Path(folder) / FOLDER / f"{name}.npz"
+    with contextlib.suppress(UserError):
+        found = read_source(path, num_frames) if path.exists() else None
+        return found if found is not None and found.source == source else None
+    return None

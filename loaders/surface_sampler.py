@@ -62,7 +62,7 @@ class SurfaceSampler(Sampler):
     The last points of a pair, a share of them, are evidence of it where there is some (see use_evidence).
     """
 
-    evidence, evidence_share = None, 0.0
+    evidence, evidence_share, other_beliefs = None, 0.0, {}
 
     def use_evidence(self, share):
         """Draw this share of the points from what the data directory holds of evidence; nothing where it holds none."""
@@ -71,8 +71,8 @@ class SurfaceSampler(Sampler):
             self.evidence, self.evidence_share = EvidenceSampler(sources, self.pool), share
 
     def beliefs(self):
-        """{name: how far a source of evidence is believed}, for the curves."""
-        return self.evidence.beliefs() if self.evidence else {}
+        """{name: how far a source of evidence is believed}, and other_beliefs, for the curves."""
+        return (self.evidence.beliefs() if self.evidence else {}) | self.other_beliefs
 
     def learn(self, batch, error):
         flow = batch._replace(weight=batch.weight * (batch.evidence < 0))  # error maps are of flow

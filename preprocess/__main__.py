@@ -168,6 +168,24 @@ def add_evidence_options(group):
         help="known correspondences, a table (csv) with the columns frame_1,x_1,y_1,frame_2,x_2,y_2 and maybe weight, "
         "in pixels of the video, centres at +0.5 (default: none)",
     )
+    group.add_argument(
+        "--features",
+        nargs="+",
+        default=(),
+        metavar="WHICH",
+        help="match features between frames far apart, as further sources. A folder with config.json and "
+        "model.safetensors of DINOv2 or DINOv3, or its name at huggingface.co, from where it is downloaded once, such "
+        "as facebook/dinov2-small (Apache-2.0; both need requirements-dino.txt); or sift: keypoints, which need no "
+        "weights (default: none)",
+    )
+    group.add_argument(
+        "--depth",
+        metavar="WHICH",
+        help="monocular depth of each frame, for the order of surfaces: auto, Depth-Anything-V2-Small (Apache-2.0; "
+        "needs requirements-dino.txt; downloaded once); a folder of maps, one a frame (.png of 16 bits, .npy, or .exr "
+        "with requirements-exr.txt), of depth or inverse depth in any unit; another depth network's folder; or none. "
+        "Training believes it as far as the occlusions that the flow shows bear it out (default: none)",
+    )
 
 
 def add_filter_options(group):

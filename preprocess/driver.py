@@ -26,6 +26,7 @@ from loaders.data_dir import DataDir
 from preprocess import filter as filtering
 from preprocess.costs import check_free_disk, tell_time
 from preprocess.cuts import find_cuts, refuse, shots_of
+from preprocess.depth import depth_source, refresh_depth
 from preprocess.evidence import gather, given
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
@@ -70,7 +71,7 @@ class Plan:
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
-    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None,
+    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=(), depth=None,
     max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
     max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
     workers=None, cuts="refuse", overwrite=False, quiet=False,
@@ -87,7 +88,8 @@ def build(
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
-    sources = given(tracks, correspondences, tracks_convention, tracks_size)
+    sources = given(tracks, correspondences, tracks_convention, tracks_size, features, device)
+    maps = depth_source(depth, device)
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)
     with locked(data_dir) as path, contextlib.redirect_stdout(io.StringIO() if quiet else sys.stdout):
@@ -99,6 +101,7 @@ def build(
                     for k, (first, end) in enumerate(found)]
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
+        refresh_depth(data, maps, options, bar)
         hints = gather(data, sources, partners, bar.write)
         estimator = make_flow(data, hints, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
                               fusion=fusion, device=device, num_pairs=sum(map(len, partners)))
@@ -210,8 +213,9 @@ def shots(data, cuts, bar):
 
 def check_one_shot(sources):
     """UserError where there is evidence of a video that is to be split: its frames are those of the whole."""
-    if sources:
-        raise UserError(f"--cuts split: evidence ({', '.join(source.name for source in sources)}) is of one shot; "
+    given_of_whole = [source.name for source in sources if source.of_whole_video]
+    if given_of_whole:
+        raise UserError(f"--cuts split: evidence ({', '.join(given_of_whole)}) is of one shot; "
                         "preprocess each by --start and --end with evidence of its own")
 
 

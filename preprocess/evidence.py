@@ -1,7 +1,8 @@
 """What is given of a video beside its frames: read, held against the picture, stored as evidence, made hints of flow.
 
-A source is a class with `name`, `settings` (of flow/point_tracks.py) and `read(data, pairs)` -> Evidence in pixels of
-the data directory. Users' files are in raster pixels of the original video, centres at +0.5.
+A source is a class with `name`, `settings` (of flow/point_tracks.py), `of_whole_video` (False: each of its shots may
+have one) and `read(data, pairs)` -> Evidence in pixels of the data directory. Users' files are in raster pixels of
+the original video, centres at +0.5.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from flow.images import luminance
 from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions
 from loaders.evidence import FOLDER, evidence_of, of_tracks, write_evidence
 from loaders.tracks_layouts import parse_size, tracks_of_video
+from preprocess.features import Features, describer
 from util import BoundedCache
 
 NEAR_FRAMES = 4  # frames so far apart at most are compared: what is lit and seen alike
@@ -29,7 +31,7 @@ COLUMNS = ["frame_1", "x_1", "y_1", "frame_2", "x_2", "y_2"]
 class Tracks:
     """Tracks of any tracker: a file in one of the layouts of loaders/tracks_layouts.py."""
 
-    settings = PointSettings()
+    settings, of_whole_video = PointSettings(), True
 
     def __init__(self, path, convention=None, size=None):
         self.path, self.name, self.convention, self.size = path, Path(path).stem, convention, size
@@ -49,7 +51,7 @@ class Tracks:
 class Correspondences:
     """Known correspondences: rows of a table with frame_1, x_1, y_1, frame_2, x_2, y_2 and maybe weight in (0, 1]."""
 
-    settings = PointSettings(support=0)  # each stands for itself
+    settings, of_whole_video = PointSettings(support=0), True  # each stands for itself
 
     def __init__(self, path):
         self.path, self.name = path, Path(path).stem
@@ -123,17 +125,18 @@ def patches(image, points):
     return cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) if len(points) else np.zeros((0, 1))
 
 
-def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=None):
+def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=None, features=(), device="cpu"):
     """The sources that the options name. UserError: options that cannot act, two files of one name."""
     if not tracks and (tracks_convention or tracks_size):
         raise UserError("--tracks_convention, --tracks_size: act on --tracks only, which is not given")
     size = parse_size(tracks_size) if tracks_size else None
     sources = [Tracks(path, tracks_convention, size) for path in tracks or ()]
     sources += [Correspondences(correspondences)] if correspondences is not None else []
+    sources += [Features(describer(value, device)) for value in features or ()]
     names = [source.name for source in sources]
     twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
     if twice is not None:
-        raise UserError(f"evidence: two files are called {twice}; expected a name of its own for each")
+        raise UserError(f"evidence: two sources are called {twice}; expected a name of its own for each")
     return sources
 
 

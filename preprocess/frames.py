@@ -181,11 +181,16 @@ def list_images(folder):
         file for file in Path(folder).iterdir()
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
-    files.sort(key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)])
+    files.sort(key=natural)
     for first, second in itertools.pairwise(files):
         if first.stem == second.stem:
             raise UserError(f"{folder}: {first.name} and {second.name} are the same frame twice; keep one format")
     return files
+
+
+def natural(file):
+    """What files are sorted by so that frame2 comes before frame10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
 
 
 def files_fingerprint(files):

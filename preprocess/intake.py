@@ -58,8 +58,8 @@ def sound_frames(data, source, options, bar):
     found = damaged_images(data)
     for folder, _, error in found:
         bar.write(f"{error}: now")
-        if folder == "masks":
-            data.manifest["settings"]["masks"] = "damaged"  # refresh_masks writes them again
+        if folder != "color":
+            data.manifest["settings"][folder] = "damaged"  # refresh_masks, or refresh_depth, writes them again
     if not any(folder == "color" for folder, *_ in found):
         return True
     with staged_folder(data.path / "color") as staged:
@@ -87,7 +87,7 @@ def new_frames(path, source, options, masks, content, bar):
         if masks is not None:
             write_masks(masks, stack.enter_context(staged_folder(path / "masks")), options, video)
         data = DataDir.create(path, video)  # without settings: interrupted from here on, the frames are read again
-        for folder in ("masks", *itertools.chain(*FOLDERS.values())):
+        for folder in ("masks", "depth", *itertools.chain(*FOLDERS.values())):
             data.remove(folder)
     data.manifest["settings"] = {"frames": asdict(options), "masks": masks_fingerprint(masks)}
     data.manifest.update(finished=["frames"], checksums=True)

@@ -7,9 +7,9 @@ from loaders.data_dir import CHAINED, DIRECT, DataDir
 
 
 def damaged_images(data):
-    """(folder, frame, what is wrong) of every frame and mask that is missing or damaged."""
+    """(folder, frame, what is wrong) of every frame, mask and map of depth that is missing or damaged."""
     found = []
-    for folder, read in {"color": data.frame, "masks": data.mask}.items():
+    for folder, read in {"color": data.frame, "masks": data.mask, "depth": data.depth}.items():
         for i in range(data.num_frames):
             try:
                 read(i)

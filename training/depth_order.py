@@ -15,7 +15,9 @@ import torch
 from losses import masked_mean, total_variation
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
+from training import mono_depth
 from training.evidence import evidence
+from training.mono_depth import rank_order
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,11 @@ def camera_residual(flow):
     return residual.reshape(frames, height, width)
 
 
-def initial_depth(sampler, cell, margin, weights, steps=None):
-    """Depth maps (N, h, w) in [NEAR, FAR] that put hidden pixels at least `margin` behind what hides them."""
+def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
+    """Depth maps (N, h, w) in [NEAR, FAR] that put hidden pixels at least `margin` behind what hides them.
+
+    hint: DepthHint, whose order is followed, too, as far as it is believed.
+    """
     prior = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / SETTINGS.moving)
     depth = prior.clone().requires_grad_(True)
     steps, rate = steps or SETTINGS.steps, SETTINGS.rate
@@ -76,12 +81,15 @@ def initial_depth(sampler, cell, margin, weights, steps=None):
         batch = sampler.sample(PAIRS, POINTS, sampler.pool.num_frames - 1)
         hidden, _ = evidence(sampler.pool, batch, batch.pixels_2)
         hidden = hidden & ~batch.covisible
-        gap = sample_grid(depth, batch.frames_1, batch.pixels_1 / cell) - sample_grid(
-            depth, batch.frames_2, batch.pixels_2 / cell)
+        here = sample_grid(depth, batch.frames_1, batch.pixels_1 / cell)
+        gap = here - sample_grid(depth, batch.frames_2, batch.pixels_2 / cell)
         same = masked_mean(gap.abs(), batch.covisible)
         order = masked_mean((margin - gap).clamp(min=0), hidden)
         ties = SETTINGS.flatness * total_variation(depth, weights) + SETTINGS.prior * (depth - prior).abs().mean()
         loss = same + order + ties
+        if hint is not None:
+            ranks = hint.at(batch.frames_1, batch.pixels_1)
+            loss = loss + mono_depth.SETTINGS.weight * hint.belief * rank_order(here, ranks, margin)
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from loaders.surface_sampler import nearest_index
 from util import inside_image
 
@@ -22,12 +24,29 @@ def evidence(pool, batch, pixels):
 
     The reliable backward flow of the pixel there leads elsewhere (another surface is seen), or back to the start.
     """
+    back, reliable = led_back(pool, batch, pixels)
+    miss = (back - batch.pixels_1).norm(dim=-1)
+    return reliable & (miss > SETTINGS.hidden), reliable & (miss < SETTINGS.visible)
+
+
+def occluders(pool, batch):
+    """Points that another surface surely hides in frames 2 (P, n), and where that surface is in frames 1 (P, n, 2)."""
+    back, reliable = led_back(pool, batch, batch.pixels_2)
+    miss = (back - batch.pixels_1).norm(dim=-1)
+    numbers = pool.number(*(frames.cpu().numpy() for frames in (batch.frames_1, batch.frames_2)))
+    index = nearest_index(batch.pixels_1, pool.height, pool.width).to(pool.device)
+    occluded = pool.occluded_at(torch.from_numpy(numbers).to(pool.device), index).to(back.device)
+    return reliable & occluded & (miss > SETTINGS.hidden), back
+
+
+def led_back(pool, batch, pixels):
+    """Where the flow leads from pixels (P, n, 2) of frames 2 back in frames 1, and whether it is reliable (P, n)."""
     pixels = pixels.detach().nan_to_num().to(pool.device)
     index = nearest_index(pixels, pool.height, pool.width)
     inside = inside_image(pixels.round(), pool.height, pool.width)
     stored = batch.backward.to(pool.device)
     numbers = stored.clamp(min=0)
-    miss = (pixels + pool.flow_at(numbers, index) - batch.pixels_1.to(pool.device)).norm(dim=-1)
+    back = pixels + pool.flow_at(numbers, index)
     reliable = pool.cycle_at(numbers, index) & inside & (stored >= 0)[:, None]
     device = batch.pixels_1.device
-    return (reliable & (miss > SETTINGS.hidden)).to(device), (reliable & (miss < SETTINGS.visible)).to(device)
+    return back.to(device), reliable.to(device)

@@ -10,6 +10,7 @@ from loaders.surface_sampler import SurfaceSampler
 from networks import rendering
 from training.depth_order import edge_weights, initial_depth
 from training.evidence import evidence
+from training.mono_depth import rank_order, stored_hint
 from training.objective import network_rates, ray_statistics, smoothness
 from training.schedules import ramp, robust_scale
 from util import inside_image
@@ -27,6 +28,9 @@ class SurfaceObjective:
         self.sampler = SurfaceSampler(pool, config.seed, hard, online=hard and config.error_map == "online",
                                       pair_weight=config.pair_weight)
         self.sampler.use_evidence(config.evidence_share)
+        self.hint = stored_hint(pool, SurfaceSampler(pool, config.seed)) if config.w_depth_rank else None
+        if self.hint is not None:
+            self.sampler.other_beliefs = {"evidence/depth": torch.tensor(self.hint.belief)}
         self.edges = [weights.to(model.depth.device) for weights in edge_weights(pool, model.cell)]
 
     def start(self):
@@ -36,7 +40,7 @@ class SurfaceObjective:
         config, pool, model = self.config, self.sampler.pool, self.model
         guess = SurfaceSampler(pool, config.seed)  # of its own: training's batches do not depend on how long it looked
         edges = [weights.to(pool.device) for weights in self.edges]
-        model.depth.data.copy_(initial_depth(guess, model.cell, config.depth_margin, edges))
+        model.depth.data.copy_(initial_depth(guess, model.cell, config.depth_margin, edges, hint=self.hint))
 
     def rates(self):
         return network_rates(self.model, self.config) | {"depth": ([self.model.depth], self.config.lr_depth)}
@@ -45,7 +49,7 @@ class SurfaceObjective:
         return {"robust_px": robust_scale(progress, self.config)}
 
     def __call__(self, batch, scales):
-        return surface_terms(self.model, batch, self.sampler.pool, self.edges, **scales)
+        return surface_terms(self.model, batch, self.sampler.pool, self.edges, **scales, hint=self.hint)
 
     def weights(self, progress):
         return loss_weights(progress, self.config)
@@ -62,6 +66,7 @@ def loss_weights(progress, config):
         "depth_front": config.w_depth_front,
         "depth_behind": config.w_depth_behind,
         "depth_flatness": config.w_depth_flatness,
+        "depth_rank": config.w_depth_rank,
     }
 
 
@@ -73,10 +78,18 @@ def flatness(depth, edges):
     return losses.total_variation(depth, edges)
 
 
-def surface_terms(model, batch, pool, edges, robust_px):
+def hint_term(model, hint, batch, depth):
+    """How far depths (P, n) of the batch's first pixels contradict monocular depth, as far as that is believed."""
+    if hint is None:
+        return depth.new_zeros(())
+    return hint.belief * rank_order(depth, hint.at(batch.frames_1, batch.pixels_1), model.margin)
+
+
+def surface_terms(model, batch, pool, edges, robust_px, hint=None):
     """A batch through the model: loss terms (unweighted), statistics for the curves, flow error (P, n) in pixels.
 
-    pool: the correspondences; edges: see depth_order.edge_weights; robust_px: scale of the flow loss.
+    pool: the correspondences; edges: see depth_order.edge_weights; robust_px: scale of the flow loss; hint: DepthHint,
+    or None.
 
     Depth follows what the flow shows: a visible point lies on the surface of frame 2, a hidden one at least a margin
     behind it, and no point ever lies in front of what is seen.
@@ -100,6 +113,7 @@ def surface_terms(model, batch, pool, edges, robust_px):
         "depth_front": losses.masked_mean((-gap).clamp(min=0), inside),
         "depth_behind": losses.masked_mean((model.margin - gap).clamp(min=0), hidden),
         "depth_flatness": flatness(model.depth, edges),
+        "depth_rank": hint_term(model, hint, batch, points[..., 0, 2]),
     }
     error = (pixels_2 - batch.pixels_2).detach().norm(dim=-1)
     return terms, ray_statistics(batch, torch.ones_like(points[..., 2]), error), error

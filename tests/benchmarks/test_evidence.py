@@ -1,9 +1,9 @@
-"""Simulated trackers are as wrong as they are said to be."""
+"""Simulated trackers and features are as wrong as they are said to be."""
 
 import numpy as np
 import pytest
 
-from benchmarks.evidence import AT, simulated_tracks
+from benchmarks.evidence import AT, PlantedFeatures, simulated_tracks
 
 
 @pytest.mark.parametrize("outliers, wrong", [(0.0, 0.0), (0.4, 0.15)])
@@ -20,3 +20,16 @@ def test_errors_of_simulated_tracks(flow_scene, outliers, wrong):
     assert abs(np.median(error[others & (error < 5 * deviation)]) - deviation * np.sqrt(2 * np.log(2))) < 0.05
     assert gross < 1e-3 if outliers == 0 else 0.2 < gross < outliers  # some go where they should by chance
     assert (visible == truth["occluded"])[others].mean() == pytest.approx(wrong, abs=0.02)
+
+
+def test_planted_features_are_of_the_surface_but_for_the_wrong_ones(flow_scene):
+    right, wrong = (PlantedFeatures(flow_scene, stride=8, wrong=share) for share in (0.0, 0.3))
+    frame = flow_scene.video[0]
+    places = [right(i, frame) for i in (0, 6)]
+    start = places[0].points
+    positions, visible = flow_scene.tracks(0, start)
+    nearest = (places[0].features @ places[1].features.T).argmax(1)
+    away = np.linalg.norm(places[1].points[nearest] - positions[:, 6], axis=-1)
+    assert np.mean(away[visible[:, 6]] < 8) > 0.9 and visible[:, 6].sum() > 20
+    changed = [(np.abs(wrong(i, frame).features - right(i, frame).features) > 1e-3).any(1) for i in range(12)]
+    assert np.mean(changed) == pytest.approx(0.3, abs=0.06)

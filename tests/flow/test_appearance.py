@@ -79,8 +79,11 @@ def test_dino_from_torchscript_and_what_is_neither(tmp_path):
     (tmp_path / "other.pth").write_bytes(b"x")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "wrong.pth")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text('{"model_type": "dinov2"}')
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"x")
     assert DinoAppearance(tmp_path / "dino.pt")(moving_clip()[0]).map.shape == (30, 50, 5)
-    for name in ("other.pth", "wrong.pth", "missing.pth", "empty"):
+    for name in ("other.pth", "wrong.pth", "missing.pth", "empty", "damaged"):
         with pytest.raises(UserError, match=f"{name}: .*expected a folder"):
             make_appearance("dino", dino_weights=tmp_path / name)
 

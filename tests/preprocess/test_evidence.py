@@ -110,7 +110,7 @@ def test_what_cannot_be_of_this_video_is_one_line(tmp_path, leaping):
     shift = np.load(tracks_on(tmp_path))["tracks"] * [-1, 1] + [SIZE[1], 0]
     for options, words in (
         ({"tracks": [tracks_on(tmp_path, "mirrored.npz", tracks=shift)]}, "tracks of another video"),
-        ({"tracks": [tracks_on(tmp_path), tmp_path / "x" / "tracker.npz"]}, "two files are called tracker"),
+        ({"tracks": [tracks_on(tmp_path), tmp_path / "x" / "tracker.npz"]}, "two sources are called tracker"),
         ({"tracks_size": "9x9"}, "act on --tracks only"),
         ({"tracks": [tmp_path / "none.npz"]}, "no such file"),
     ):

@@ -83,7 +83,8 @@ def test_statistics_by_hand():
 
 
 def test_weights_of_a_surfaces_terms():
-    names = ("flow", "smoothness", "depth_range", "depth_same", "depth_front", "depth_behind", "depth_flatness")
+    names = ("flow", "smoothness", "depth_range", "depth_same", "depth_front", "depth_behind", "depth_flatness",
+             "depth_rank")
     config = SimpleNamespace(photometric=True, w_rgb=8.0, w_rgb_ramp=0.5,
                              **{f"w_{name}": 1.0 + k for k, name in enumerate(names)})
     expected = {name: 1.0 + k for k, name in enumerate(names)}
@@ -117,7 +118,7 @@ def options(**changed):
     return SimpleNamespace(**{"sampling": "hard", "error_map": "online", "seed": 3, "count_map": True, "swap": True,
                               "pair_weight": "cos", "compile": False, "graph": True, "depth_margin": 0.25,
                               "mask_near": 0.5, "depth_start": "occlusions", "flow_robust_start": 8.0,
-                              "flow_robust_px": 2.0, "evidence_share": 0} | changed)
+                              "flow_robust_px": 2.0, "evidence_share": 0, "w_depth_rank": 0} | changed)
 
 
 @pytest.mark.parametrize("changed, expected", [
@@ -147,7 +148,8 @@ def test_a_surface_starts_from_what_the_flow_shows(monkeypatch):
     assert across.shape == (N, H // 2 + 1, -(-W // 2) - 1) and down.shape == (N, H // 2, -(-W // 2))
     assert torch.equal(across, torch.ones_like(across)) and torch.equal(down, torch.ones_like(down))  # all moves alike
 
-    def first_guess(sampler, cell, margin, weights):
+    def first_guess(sampler, cell, margin, weights, hint):
+        assert hint is None
         asked.append((sampler, cell, margin, weights))
         return torch.full((N, 4, 5), 0.75)
 

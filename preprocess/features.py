@@ -1,0 +1,67 @@
+"""Evidence that is found in the video itself: places of frames far apart whose features are alike."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from flow.features import DinoPlaces, SiftPlaces, correspondences
+from flow.hub import model_folder
+from flow.images import luminance
+from loaders.evidence import evidence_of, stored_evidence
+from util import BoundedCache, source_hash
+
+LEAST_APART = 2  # frames: flow between adjacent ones is nearly exact
+CODE = "flow.features", "flow.keypoints", "flow.appearance", "preprocess.features"
+CACHE_BYTES = 2**29  # of features
+EXPECTED = ("a folder with config.json and model.safetensors of DINOv2 or DINOv3, or a name at huggingface.co such as "
+            "facebook/dinov2-small (Apache-2.0)")
+
+
+class Features:
+    """Source of evidence (see preprocess/evidence.py): matches between the frames of all pairs that are to have flow.
+
+    In long videos these are spaced by the logarithm of their distance. describe: see flow.features.DinoPlaces.
+    """
+
+    of_whole_video = False
+
+    def __init__(self, describe):
+        self.describe, self.name, self.settings = describe, describe.name.lower(), describe.motions
+
+    def read(self, data, pairs):
+        """See the module. What the data directory holds already of the same is taken."""
+        pairs = sorted(pair for pair in pairs if pair[1] - pair[0] >= LEAST_APART)
+        source = f"features of {self.describe.name}, {self.fingerprint(data, pairs)}"
+        stored = stored_evidence(data.path, self.name, source, data.num_frames)
+        if stored is not None:
+            return stored
+        places = BoundedCache(lambda i: self.describe(i, data.frame(i)), CACHE_BYTES)
+        images = BoundedCache(lambda i: luminance(data.frame(i)), 2**27)
+        frames, points, weight = [np.zeros((0, 2), int)], [np.zeros((0, 2, 2))], [np.zeros(0)]
+        for i, j in pairs:
+            found, trust = correspondences(places[i], places[j], (images[i], images[j]), self.describe.settings)
+            frames.append(np.full((len(found), 2), (i, j)))
+            points.append(found)
+            weight.append(trust)
+        return evidence_of(self.name, *map(np.concatenate, (frames, points, weight)), source)
+
+    def fingerprint(self, data, pairs):
+        """A text that differs when what would be found does."""
+        what = {"by": self.describe.description, "settings": asdict(self.describe.settings), "pairs": pairs,
+                "video": data.fingerprint, "code": source_hash(*CODE)}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def describer(features, device="cpu"):
+    """What describes frames, of a value of --features: 'sift', a folder of DINO, or its name at the hub.
+
+    What describes frames already is taken as it is. UserError: the extra or the weights are missing.
+    """
+    if not isinstance(features, (str, Path)):
+        return features
+    if str(features) == "sift":
+        return SiftPlaces()
+    return DinoPlaces(model_folder(features, "--features", f"sift, which needs no weights, or {EXPECTED}"), device)

@@ -1,0 +1,81 @@
+"""What monocular depth says of the order of surfaces: believed as far as the occlusions in the flow bear it out.
+
+A pixel that is hidden in another frame lies behind the surface that hides it, and the flow leads back to where that
+surface is seen in the pixel's own frame. As often as the depth there says so, too, it is believed: not at all where
+that is by chance, as of random depth, and the other way round where it says the opposite, as inverse depth does.
+
+Conventions: ranks (N, H, W) in [0, 1], of a pixel's depth among those of its frame; P pairs of n points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from networks.surface import sample_grid
+from training.evidence import occluders
+
+
+@dataclass(frozen=True)
+class MonoDepthSettings:
+    """How it is tested and used."""
+
+    batches: int = 32  # that are looked through for occlusions ...
+    interval: int = 2  # ... between frames so far apart at most: further on, what hides a pixel is not known
+    apart: float = 0.02  # ranks that differ by less say nothing
+    doubt: float = 100.0  # votes for either side that belief starts from
+    by_chance: float = 0.55  # of the occlusions: who agrees with no more is not believed ...
+    sure: float = 0.7  # ... and with so many fully: some of what looks like an occlusion is none
+    weight: float = 1.0  # of the order by ranks, times belief, against that by occlusions
+
+
+SETTINGS = MonoDepthSettings()
+PAIRS, POINTS = 64, 128  # a batch
+
+
+@dataclass(frozen=True)
+class DepthHint:
+    """ranks (N, H, W), rising with depth; belief in [0, 1]; agree: share of the occlusions that they agree with."""
+
+    ranks: torch.Tensor
+    belief: float
+    agree: float
+
+    def at(self, frames, pixels):
+        """Ranks at pixels (P, n, 2) of frames (P,) -> (P, n)."""
+        there = self.ranks.device
+        return sample_grid(self.ranks, frames.to(there), pixels.to(there)).to(pixels.device)
+
+
+def believed(ranks, sampler):
+    """DepthHint of ranks (N, H, W) of depth, or of inverse depth."""
+    said = torch.zeros(2, device=ranks.device)
+    for _ in range(SETTINGS.batches):
+        batch = sampler.sample(PAIRS, POINTS, SETTINGS.interval)
+        hidden, places = occluders(sampler.pool, batch)
+        behind = sample_grid(ranks, batch.frames_1, batch.pixels_1) - sample_grid(ranks, batch.frames_1, places)
+        tells = hidden & (behind.abs() > SETTINGS.apart)
+        said += torch.stack([(tells & (behind > 0)).sum(), (tells & (behind < 0)).sum()])
+    agree = ((said[0] + SETTINGS.doubt) / (said.sum() + 2 * SETTINGS.doubt)).item()
+    turned = agree < 0.5
+    agree = max(agree, 1 - agree)
+    belief = (agree - SETTINGS.by_chance) / (SETTINGS.sure - SETTINGS.by_chance)
+    return DepthHint(1 - ranks if turned else ranks, min(max(belief, 0.0), 1.0), agree)
+
+
+def stored_hint(pool, sampler):
+    """DepthHint of what the data directory holds of depth, on the pool's device; None where it holds none."""
+    ranks = [pool.data.depth(i) for i in range(pool.num_frames)]
+    if ranks[0] is None:
+        return None
+    return believed(torch.from_numpy(np.stack(ranks)).to(pool.device).float() / 255, sampler)
+
+
+def rank_order(depth, ranks, margin):
+    """How far depths (P, n) contradict ranks (P, n) of the same points: mean over points and the next of their frame.
+
+    What is farther by rank is to be so by as much in depth, up to the margin.
+    """
+    wanted = ranks - ranks.roll(1, 1)
+    gap = (depth - depth.roll(1, 1)) * wanted.sign()
+    return (wanted.abs().clamp(max=margin) - gap).clamp(min=0).mean()
