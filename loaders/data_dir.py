@@ -3,6 +3,8 @@
     manifest.json            format, version, video, settings of each stage, partners, pair counts, finished stages
     color/00000.png          frames, (H, W) RGB
     masks/00000.png          optional object masks, 0 or 255
+    layers/00000.npy         optional uint8 (2, H, W): which object a pixel shows (255: unknown), and how sure that
+                             is, 0 to 255, the latter where it was given
     flow/00000.npy           int16 (P_i, H, W, 2): direct flow of source frame i to each of its P_i partners
     valid_direct/00000.npy   uint8 (P_i, 2, ceil(H*W/8)): bits of the cycle and the occluded-but-reliable mask
     flow_chained/00000.npy   the same after chaining; the two direct folders are then deleted unless asked for
@@ -189,6 +191,13 @@ class DataDir:
             return None
         return self._image("masks", i, grey=True) > 127
 
+    def layers(self, i):
+        """uint8 (H, W) labels of layers, 255 where unknown, and how sure, float32 (H, W); None without layers."""
+        if not self.has("layers", i):
+            return None
+        labels, confidence = np.array(self.array("layers", i))
+        return labels, np.float32(confidence) / 255
+
     # Correspondences
 
     def without(self, pairs):
@@ -298,6 +307,8 @@ class DataDir:
         height, width = self.height, self.width
         if folder == "counts":
             return (height, width), np.uint16
+        if folder == "layers":
+            return (2, height, width), np.uint8
         if folder not in DIRECT + CHAINED:
             return None, None
         pairs = len(self.manifest["partners"][i])
