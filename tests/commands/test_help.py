@@ -6,7 +6,8 @@ import pytest
 
 COMMANDS = ("train", "track", "viz", "view", "edit", "evaluate", "export", "run", "preprocess.__main__",
             "preprocess.trackers", "flow.__main__", "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes",
-            "benchmarks.demo", "benchmarks.step", "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish")
+            "benchmarks.demo", "benchmarks.step", "benchmarks.step_profile", "benchmarks.mutants",
+            "benchmarks.polish", "benchmarks.layers")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

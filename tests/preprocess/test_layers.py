@@ -12,6 +12,7 @@ from flow.pair import FramePair, make_frame
 from loaders.data_dir import DataDir
 from preprocess import build
 from preprocess.labels import GivenLayers
+from preprocess.verify import verify
 from track import main as track
 from util import UserError
 from viz import main as viz
@@ -120,6 +121,19 @@ def test_other_layers_are_done_again_and_none_removes_them(tmp_path, video, caps
     assert (again.layers(3)[0] == square(3)).all() and not (before == square(3)).all()
     assert preprocessed(video, tmp_path / "data").layers(0) is None
     assert not (data.path / "layers").exists()
+
+
+def test_a_damaged_layer_is_found_and_made_again(tmp_path, video, capsys):
+    masks = write(tmp_path / "masks", f00000=square(0) * 1)
+    data = preprocessed(video, tmp_path / "data", layers=masks)
+    before, file = data.layers(2)[0], data.path / "layers" / "00002.npy"
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="1 missing or damaged"):
+        verify(data.path)
+    assert (preprocessed(video, tmp_path / "data", layers=masks).layers(2)[0] == before).all()
+    verify(data.path)
 
 
 def test_the_walk_charges_what_crosses_between_labelled_frames(video):
