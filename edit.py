@@ -9,7 +9,7 @@ from tqdm import tqdm
 import util
 from edits import between, clean, files, mask, orbit, paint, stabilise
 from edits.clip import open_clip
-from edits.warping import rim_radius
+from flow.rims import rim_radius
 from networks import query
 from outputs.options import add_run_options, open_source, positive
 from outputs.video import video_writer

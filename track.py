@@ -14,12 +14,12 @@ from loaders.data_dir import DataDir, write_image
 from networks import query
 from outputs.depth import write_depth_npz, write_depth_png
 from outputs.exr import EXTRA, write_exr, write_motion_vectors, write_stmap
-from outputs.options import add_run_options, make_folder, open_source, positive
+from outputs.options import add_layer_option, add_run_options, make_folder, object_mask, open_source, positive
 from outputs.ply import write_ply
 from preprocess.original import OriginalFrames
 from tracking import pins
 from tracking.polish import Plates, polish
-from tracking.queries import QUERIES_HELP, check_frame, parse_queries, read_mask
+from tracking.queries import QUERIES_HELP, check_frame, parse_grid, parse_queries
 from tracking.sources import chunk_option, dense_flow, needs_run, progress_bar, resize_map, track_queries
 from util import UserError, needs_extra, whole
 
@@ -65,6 +65,7 @@ def parse_arguments(argv=None):
     wanted.add_argument("--mask", metavar="FILE",
                         help="image of the video's size, not 0 on an object: keeps the grid's points on it (the mask "
                              "is of the grid's FRAME)")
+    add_layer_option(wanted)
     wanted.add_argument("--polish", default="auto", choices=["auto", "on", "off"],
                         help="move tracks by fractions of a pixel to where the original frames, at their full size, "
                              "show the point; they are read from what was preprocessed, which has to be where it was. "
@@ -123,9 +124,9 @@ def flow_format(args, path):
 
 def check_formats(args, paths):
     """Settle the formats of what is asked for. UserError for those that cannot be, and options that act on nothing."""
-    for option, on in (("mask", "queries"), ("flow_format", "flow"), ("depth_format", "depth")):
+    for option, on in (("mask", "queries"), ("layer", "queries"), ("flow_format", "flow"), ("depth_format", "depth")):
         if getattr(args, option) is not None and on not in paths:
-            what = "selects points of a grid: give --queries grid" if option == "mask" else f"acts on --{on}: give that"
+            what = "selects points of a grid: give --queries grid" if on == "queries" else f"acts on --{on}: give that"
             raise UserError(f"--{option} {what} too")
     if args.polish != "auto" and args.queries is None:
         raise UserError("--polish acts on tracks: give --queries too")
@@ -147,7 +148,9 @@ def check_against_video(source, args):
             check_frame(frame, source.num_frames, f"--{option}")
     if args.queries is None:
         return None
-    mask = read_mask(args.mask, [source.video_size, source.size]) if args.mask else None
+    frame = parse_grid(args.queries)[1] if args.queries.startswith("grid") else 0
+    check_frame(frame, source.num_frames, f"--queries {args.queries}")
+    mask = object_mask(args, source, frame)
     queries = parse_queries(args.queries, source.num_frames, source.video_size, mask)
     return np.concatenate([pins.queries_of(source.pins), queries])
 

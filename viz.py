@@ -15,10 +15,10 @@ from flow.formats import flow_to_color
 from loaders.data_dir import DataDir, write_image
 from networks import query
 from outputs import draw
-from outputs.options import add_run_options, make_folder, open_source, positive
+from outputs.options import add_layer_option, add_run_options, make_folder, object_mask, open_source, positive
 from outputs.stabilise import camera_motion, stabilised_history
 from outputs.video import video_writer
-from tracking.queries import check_frame, default_step, grid_queries, points_on_mask, read_mask
+from tracking.queries import check_frame, default_step, grid_queries, points_on_mask
 from tracking.sources import chunk_option, needs_run, resize_map, track_queries
 from tracking.tracks_file import read_tracks, select
 from util import UserError, inside_video, whole
@@ -98,6 +98,7 @@ def parse_arguments(argv=None):
     points.add_argument("--mask", metavar="FILE",
                         help="image of the video's size, not 0 on an object of the query frame: only its points are "
                              "drawn, trails are stabilised (trails also use the masks that preprocessing was given)")
+    add_layer_option(points)
     points.add_argument("--tracks", metavar="FILE", help="draw these tracks (tracks.npz of track.py) instead of a grid")
     points.add_argument("--trail_length", type=positive, default=24, metavar="FRAMES",
                         help="frames that a trail goes back; default 24")
@@ -185,7 +186,7 @@ def points_to_draw(scene, mask, num_points):
         return tracks
     on_mask = starts_on(tracks, mask, scene.args.query_frame)
     if not on_mask.any():
-        raise UserError(f"--mask: no point of {scene.args.tracks} is on it in frame {scene.args.query_frame}")
+        raise UserError(f"--mask, --layer: no point of {scene.args.tracks} is on it in frame {scene.args.query_frame}")
     return select(tracks, on_mask)
 
 
@@ -196,8 +197,8 @@ def starts_on(tracks, mask, frame):
 
 
 def user_mask(scene):
-    """--mask at the original size, or None."""
-    return read_mask(scene.args.mask, [scene.source.video_size, scene.source.size]) if scene.args.mask else None
+    """--mask or --layer at the original size, or None."""
+    return object_mask(scene.args, scene.source, scene.args.query_frame)
 
 
 def trail_mask(scene):

@@ -16,11 +16,12 @@ from benchmarks.scenes import make_scene
 from edits import between, clean, mask, paint, stabilise
 from edits.clip import Clip, open_clip
 from edits.files import read_labels
-from edits.warping import fetch, look_up, rim_radius
+from edits.warping import fetch, look_up
 from evaluation.baselines import CYCLE_THRESHOLD, baseline_tracks
 from evaluation.masks import boundary_f, region_j
 from evaluation.report import markdown_table
 from flow.images import luminance, pixel_grid
+from flow.rims import rim_radius
 from loaders.data_dir import write_image
 from preprocess import build
 from tracking.sources import FlowSource

@@ -10,41 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from files import read_pixels
 from preprocess.frames import list_images, staged_folder
+from preprocess.labels import read
+from preprocess.labels import read_labels as read_labels  # and this, for whoever edits
 from util import UserError, atomic_path
-
-
-def read(option, path, size):
-    """An image as it is stored, (H, W) or (H, W, C), BGR. UserError unless it is readable and of size (H, W)."""
-    image = read_pixels(path, expected=f"{option}, an image")
-    if image.shape[:2] != tuple(size):
-        found, expected = (f"{width}x{height}" for height, width in (image.shape[:2], size))
-        raise UserError(f"{option} {path}: the image is {found}, expected {expected}, the size of the video's frames")
-    return image
-
-
-def read_labels(option, path, size):
-    """Labels uint8 (H, W) of a PNG of grey levels or of a palette's indices (as DAVIS has them): 0 the background.
-
-    A mask of a single level is label 1. UserError as read(), or for colours, 16 bits, or when nothing is set.
-    """
-    image = read(option, path, size)
-    with Image.open(path) as stored:
-        image = np.array(stored) if stored.mode == "P" else image
-    if image.dtype != np.uint8:
-        raise UserError(f"{option} {path}: expected an image of 8 bits, got {image.dtype.itemsize * 8}")
-    if image.ndim == 3:
-        if (image[..., :3] != image[..., :1]).any():
-            raise UserError(f"{option} {path}: expected grey levels (labels 0 to n), got colours; to carry a painting "
-                            "use: edit.py paint")
-        image = image[..., 0]
-    levels = np.unique(image[image > 0])
-    if not len(levels):
-        raise UserError(f"{option} {path}: nothing is set in it; expected labels 1 to n on what is to be carried")
-    return (image > 0).astype(np.uint8) if len(levels) == 1 else image
 
 
 def read_layer(option, path, size):

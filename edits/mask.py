@@ -11,8 +11,9 @@ visible as in edits.warping, from the frame that is labelled to the one that is 
 import matplotlib.colors
 import numpy as np
 
-from edits.warping import guided, look_up, rim_radius, within
+from edits.warping import look_up, within
 from flow.images import pixel_grid
+from flow.rims import guided, rim_radius
 
 NEIGHBOUR = 0.2  # weight of the neighbouring frame's labels, which have come further, against the given ones
 UNSEEN = 0.01  # weight of a label that flow leads to although it is hidden there

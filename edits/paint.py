@@ -8,8 +8,9 @@ the opacity, which is 0 to 1; flow and visible as in edits.warping, from the fra
 import cv2
 import numpy as np
 
-from edits.warping import guided, look_up, rim_radius, within
+from edits.warping import look_up, within
 from flow.images import luminance, pixel_grid, sample
+from flow.rims import guided, rim_radius
 
 SHADE_WIDTH = 0.02  # of the diagonal: finer differences of brightness are texture, not light
 MOST_GAIN = 3.0  # and its inverse: more is another surface

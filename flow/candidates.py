@@ -35,6 +35,11 @@ class FusedFlow(Estimator):
         self.description = {"method": "fused", "walk": self.walk.description, "trusted": trusted,
                             "candidates": {name: source.description for name, source in sources.items()}}
 
+    def take_layers(self, layers):
+        """See DisFlow."""
+        self.walk.take_layers(layers)
+        self.description = {**self.description, "walk": self.walk.description}
+
     def load_frames(self, frames, adjacent=None):
         for source in filter(None, self.sources.values()):
             source.load_frames(frames)

@@ -37,6 +37,7 @@ from flow.images import (
     shrink_flow,
 )
 from flow.keypoints import KeypointSettings, find_keypoints, moving_together
+from flow.layers import crossing
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
 from flow.upsampling import UpsamplingSettings, shrunk_size, times_shrunk, upsampled
@@ -44,7 +45,7 @@ from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
 CODE = [f"flow.{name}" for name in ("dis", "estimator", "fusion", "images", "pair", "motions", "keypoints", "fill",
-                                    "appearance", "upsampling", "walks")]
+                                    "appearance", "upsampling", "walks", "layers")]
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 
@@ -105,7 +106,7 @@ class DisFlow(Estimator):
     walks = True
 
     def __init__(self, reason="", trusted=None, settings=DisSettings()):
-        self.trusted, self.settings, self.reason = trusted, settings, reason
+        self.trusted, self.settings, self.reason, self.layers = trusted, settings, reason, None
         self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
                             "settings": asdict(settings), "code": source_hash(*CODE)}
 
@@ -113,7 +114,8 @@ class DisFlow(Estimator):
         settings, self.full_size = self.settings, frames[0].shape[:2]
         self.shrunk = times_shrunk(self.full_size, settings.upsampling)
         self.size = shrunk_size(self.full_size, self.shrunk)
-        self.full_frames = BoundedCache(lambda i: make_frame(frames[i], 1, settings.errors))
+        self.full_frames = BoundedCache(
+            lambda i: make_frame(frames[i], 1, settings.errors, self.labels(i, self.full_size)))
         self.full_refinement = make_dis(0)
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         self.factor = 2 if max(self.size) < settings.upsampling.working_side else 1
@@ -123,7 +125,8 @@ class DisFlow(Estimator):
         self.correction = make_dis(0)  # of flow that was carried on
         self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
         appearance = CensusAppearance(settings=settings.census)
-        self.frames = BoundedCache(lambda i: make_frame(walked[i], self.factor, settings.errors))
+        self.frames = BoundedCache(
+            lambda i: make_frame(walked[i], self.factor, settings.errors, self.labels(i, self.size)))
         self.keypoints = BoundedCache(
             lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))
         self.found = BoundedCache(adjacent or self.adjacent)
@@ -131,7 +134,21 @@ class DisFlow(Estimator):
         self.features = BoundedCache(lambda i: appearance(walked[i]))
 
     def for_workers(self):
-        return DisFlow(self.reason, self.trusted, self.settings)
+        fresh = DisFlow(self.reason, self.trusted, self.settings)
+        if self.layers is not None:
+            fresh.take_layers(self.layers)
+        return fresh
+
+    def take_layers(self, layers):
+        """Flow does not lead from one layer to another: given(i) -> the labels (H, W) that are known of frame i, or
+        None; description: what they are, by which they differ from others.
+        """
+        self.layers, self.description = layers, {**self.description, "layers": layers.description}
+
+    def labels(self, i, size):
+        """uint8 (*size): the labels of frame i that were given, or None."""
+        labels = self.layers.given(i) if self.layers is not None else None
+        return labels if labels is None else cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
 
     def flow_from(self, i, partners, ahead=None):
         """See Estimator. ahead: hints {name: flows (len(partners), H, W, 2)}."""
@@ -197,7 +214,9 @@ class DisFlow(Estimator):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""
         arrived = torch.from_numpy(pixel_grid(self.size) + flow)
         similarity = cosine(self.features[i].of_pixels(*self.size), self.features[j].seen_from(arrived))
-        return ((similarity.view(self.size) > FEATURE_THRESHOLD) & inside_image(arrived, *self.size)).numpy()
+        alike = ((similarity.view(self.size) > FEATURE_THRESHOLD) & inside_image(arrived, *self.size)).numpy()
+        first, second = self.frames[i].labels, self.frames[j].labels
+        return alike if first is None or second is None else alike & ~crossing(first, second, flow)
 
     # From candidates to flow
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from flow.images import at_exposure, enlarge, enlarge_flow, exposure, luminance, sample_along, shrink
+from flow.layers import crossing
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ErrorSettings:
     largest_error: int = 30  # levels: larger differences count as this
     luminance_window: int = 9  # pixels of the enlarged images that a difference of luminance is averaged over
     colour_window: int = 3  # pixels of the frame that a difference of colour is averaged over
+    crossing: float = 30.0  # levels: what flow costs from one layer to another, as much as colours that differ most
     smooth_blur: float = 0.7  # pixels, standard deviation: of the luminance that motions are registered on
 
 
@@ -31,17 +33,18 @@ class Frame(NamedTuple):
     luminance: np.ndarray  # uint8 (H', W'), enlarged
     colours: np.ndarray  # uint8 (H', W', 3), enlarged
     smooth: np.ndarray  # float32 (H, W): luminance, slightly blurred
+    labels: np.ndarray | None = None  # uint8 (H, W): the layers that are known, see flow.layers
 
     @property
     def nbytes(self):
-        return sum(image.nbytes for image in self)
+        return sum(image.nbytes for image in self if image is not None)
 
 
-def make_frame(pixels, factor, settings=ErrorSettings()):
-    """Frame of pixels uint8 (H, W, 3)."""
+def make_frame(pixels, factor, settings=ErrorSettings(), labels=None):
+    """Frame of pixels uint8 (H, W, 3), labels (H, W)."""
     grey = luminance(pixels)
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), settings.smooth_blur)
-    return Frame(pixels, enlarge(grey, factor), enlarge(np.ascontiguousarray(pixels), factor), smooth)
+    return Frame(pixels, enlarge(grey, factor), enlarge(np.ascontiguousarray(pixels), factor), smooth, labels)
 
 
 class FramePair:
@@ -72,14 +75,20 @@ class FramePair:
         seen = sample_along(enlarge_flow(flow, self.factor), self.second.luminance.astype(np.float32))
         error = np.abs(self.gain * seen + self.offset - self.first.luminance.astype(np.float32))
         window = (self.settings.luminance_window,) * 2
-        return shrink(cv2.blur(np.minimum(error, self.settings.largest_error), window), self.size)
+        return shrink(cv2.blur(np.minimum(error, self.settings.largest_error), window), self.size) + self.crossed(flow)
 
     def colour_error(self, flow):
         """float32 (H, W): the channels' largest difference where the flow leads, averaged over a small window."""
         seen = sample_along(enlarge_flow(flow, self.factor), self.second_colours)
         red, green, blue = cv2.split(cv2.absdiff(seen, self.first.colours))
         largest = np.minimum(cv2.max(cv2.max(red, green), blue), self.settings.largest_error).astype(np.float32)
-        return cv2.blur(shrink(largest, self.size), (self.settings.colour_window,) * 2)
+        return cv2.blur(shrink(largest, self.size), (self.settings.colour_window,) * 2) + self.crossed(flow)
+
+    def crossed(self, flow):
+        """What the flow costs where it leads from one layer to another: float32 (H, W), or 0 where none are known."""
+        if self.first.labels is None or self.second.labels is None:
+            return np.float32(0)
+        return np.float32(self.settings.crossing) * crossing(self.first.labels, self.second.labels, flow)
 
 
 def exposure_along(flow, first, second, settings):

@@ -4,6 +4,8 @@
     color/00000.png          frames, (H, W) RGB
     masks/00000.png          optional object masks, 0 or 255
     depth/00000.png          optional ranks of depth, or of inverse depth, 0 to 255: of a pixel among those of its frame
+    layers/00000.npy         optional uint8 (2, H, W): which object a pixel shows (255: unknown), and how sure that
+                             is, 0 to 255, the latter where it was given
     flow/00000.npy           int16 (P_i, H, W, 2): direct flow of source frame i to each of its P_i partners
     valid_direct/00000.npy   uint8 (P_i, 2, ceil(H*W/8)): bits of the cycle and the occluded-but-reliable mask
     flow_chained/00000.npy   the same after chaining; the two direct folders are then deleted unless asked for
@@ -194,6 +196,13 @@ class DataDir:
         """uint8 (H, W) ranks of depth or of inverse depth, or None when the directory has none."""
         return self._image("depth", i, grey=True) if self.manifest["video"].get("has_depth") else None
 
+    def layers(self, i):
+        """uint8 (H, W) labels of layers, 255 where unknown, and how sure, float32 (H, W); None without layers."""
+        if not self.has("layers", i):
+            return None
+        labels, confidence = np.array(self.array("layers", i))
+        return labels, np.float32(confidence) / 255
+
     # Correspondences
 
     def without(self, pairs):
@@ -303,6 +312,8 @@ class DataDir:
         height, width = self.height, self.width
         if folder == "counts":
             return (height, width), np.uint16
+        if folder == "layers":
+            return (2, height, width), np.uint8
         if folder not in DIRECT + CHAINED:
             return None, None
         pairs = len(self.manifest["partners"][i])

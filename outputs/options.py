@@ -1,8 +1,13 @@
-"""Options that track.py and viz.py share: which run or data directory, which device."""
+"""Options that track.py and viz.py share: which run or data directory, which device, which object."""
 
 import argparse
 
+import cv2
+import numpy as np
+
 import checkpoints
+from loaders.data_dir import DataDir
+from tracking.queries import read_mask
 from tracking.sources import HIDDEN_ABOVE, RunSource, check_threshold, open_flow
 from util import UserError, pick_device
 
@@ -47,6 +52,28 @@ def open_source(args):
     device = pick_device(args.device)
     run = checkpoints.load_run(args.run, checkpoint=args.checkpoint, data_dir=args.data_dir, device=device)
     return RunSource(run, args.method, args.occlusion_th, args.chunk, args.refine)
+
+
+def add_layer_option(group):
+    """The option that names an object by the layers of preprocessing."""
+    group.add_argument("--layer", type=positive, metavar="N",
+                       help="the same by object N of the layers that preprocessing was given (--layers), in that frame")
+
+
+def object_mask(args, source, frame):
+    """bool (H, W) of the original size, of --mask or of --layer in a frame; None without both. UserError: no such."""
+    if args.layer is None:
+        return read_mask(args.mask, [source.video_size, source.size]) if args.mask else None
+    if args.mask:
+        raise UserError("--layer and --mask both say which object: give one of them")
+    found = DataDir.open(source.data_dir).layers(frame)
+    if found is None:
+        raise UserError(f"--layer {args.layer}: {source.data_dir} has no layers; preprocess with --layers")
+    mask = cv2.resize(found[0], source.video_size[::-1], interpolation=cv2.INTER_NEAREST) == args.layer
+    if not mask.any():
+        seen = ", ".join(str(layer) for layer in np.unique(found[0]) if 0 < layer < 255) or "none"
+        raise UserError(f"--layer {args.layer}: not seen in frame {frame}, where there are: {seen}")
+    return mask
 
 
 def make_folder(path):

@@ -188,6 +188,16 @@ def add_evidence_options(group):
     )
 
 
+    group.add_argument(
+        "--layers",
+        metavar="DIR",
+        help="which object a pixel shows: images of some frames (one is enough) of the video's size, each named by its "
+        "frame, such as 00000.png; 0 the background, other grey levels or indices of a palette an object each. No "
+        "correspondence crosses from one to another; other frames' labels follow the flow and the colours "
+        "(default: none)",
+    )
+
+
 def add_filter_options(group):
     group.add_argument(
         "--cycle_th",

@@ -14,13 +14,14 @@ import json
 import shlex
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from flow.appearance import Appearance, CensusAppearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
 from flow.estimators import DisFlow, describe, make_estimator
+from flow.layers import LayerSettings
 from flow.raft_weights import download_large, load_raft
 from loaders.data_dir import DataDir
 from preprocess import filter as filtering
@@ -30,6 +31,7 @@ from preprocess.depth import depth_source, refresh_depth
 from preprocess.evidence import gather, given
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
+from preprocess.labels import GivenLayers, read_layers
 from preprocess.pairs import choose_pairs, describe_rule
 from preprocess.passes import FirstPass, StoredFlow
 from preprocess.report import Progress, changes, gigabytes
@@ -37,6 +39,7 @@ from preprocess.stages import (
     FOLDERS,
     FrameList,
     FrameWork,
+    carry_layers,
     chain_flow,
     count_valid,
     estimate_flow,
@@ -45,13 +48,13 @@ from preprocess.stages import (
 )
 from preprocess.verify import remove_damaged
 from preprocess.workers import Workers, available_memory, one_thread, usable_cores
-from util import BoundedCache, UserError, pick_device
+from util import BoundedCache, UserError, pick_device, source_hash
 
 BY_CHANCE = 0.35  # of the pixels are valid between adjacent frames of noise, blobs, and pictures of different scenes
 SUSPICIOUS_VALID = 0.5  # scenes and videos have at least 0.67
 WORKER_MEMORY = 1.5e9  # bytes that one may take, at 854 x 480
 WORTH_SHARING = 2 * 10**6  # pixels of all pairs: 10 to 20 seconds of one core
-CHECKED = ("adjacent", "flow", "valid_direct", "flow_chained", "valid", "counts")  # folders of what may be kept
+CHECKED = ("adjacent", "flow", "layers", "valid_direct", "flow_chained", "valid", "counts")  # what may be kept
 AS_IT_IS = "raft", "files"  # methods whose flow of hidden pixels is that of what hides them
 
 
@@ -67,14 +70,15 @@ class Plan:
     chain: bool
     keep_direct: bool
     workers: int  # processes
+    layers: GivenLayers | None = None
 
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
     tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=(), depth=None,
-    max_side=None, fps=None, start=None, end=None, masks=None, chain=True, cycle_threshold=filtering.CYCLE_THRESHOLD,
-    max_direct=None, appearance="census", dino_weights=None, max_interval=None, keep_direct=False, device="auto",
-    workers=None, cuts="refuse", overwrite=False, quiet=False,
+    max_side=None, fps=None, start=None, end=None, masks=None, layers=None, chain=True,
+    cycle_threshold=filtering.CYCLE_THRESHOLD, max_direct=None, appearance="census", dino_weights=None,
+    max_interval=None, keep_direct=False, device="auto", workers=None, cuts="refuse", overwrite=False, quiet=False,
 ):
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
@@ -96,17 +100,21 @@ def build(
         data = prepare_frames(path, opened, options, masks, overwrite, bar)
         found = shots(data, cuts, bar)
         if len(found) > 1:
-            check_one_shot(sources)
+            check_one_shot(sources, layers)
             return [build(source, path / f"shot_{k:03d}", start=(start or 0) + first, end=(start or 0) + end, **asked)
                     for k, (first, end) in enumerate(found)]
         partners, rule = choose_pairs(data.num_frames, max_interval), describe_rule(data.num_frames, max_interval)
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
         refresh_depth(data, maps, options, bar)
+        given_layers = read_layers(layers, data) if layers is not None else None
         hints = gather(data, sources, partners, bar.write)
         estimator = make_flow(data, hints, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
                               fusion=fusion, device=device, num_pairs=sum(map(len, partners)))
+        if given_layers is not None and isinstance(estimator, (DisFlow, FusedFlow)):
+            estimator.take_layers(given_layers)
         plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
-                    chain=bool(chain), keep_direct=keep_direct, workers=workers or default_workers(data, partners))
+                    chain=bool(chain), keep_direct=keep_direct, workers=workers or default_workers(data, partners),
+                    layers=given_layers)
         do_stages(data, estimator, plan, passes, device, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
@@ -117,6 +125,8 @@ def do_stages(data, estimator, plan, passes, device, bar):
     first = estimator
     if passes > 1:
         estimator = FusedFlow({"first pass": StoredFlow(data, first.description)}, trusted="first pass")
+        if plan.layers is not None:
+            estimator.take_layers(plan.layers)
     discard_stale(data, settings_of_stages(estimator, plan), bar)
     data.manifest.update(partners=plan.partners, chained=plan.chain)
     data.save_manifest()
@@ -144,11 +154,19 @@ def settings_of_stages(estimator, plan):
     return {
         "flow": {**estimator.description, "pairs": plan.rule},
         "filter": {"cycle_threshold": plan.cycle_threshold, "max_direct": plan.max_direct,
-                   "appearance": plan.appearance.description},
+                   "appearance": plan.appearance.description, **layers_settings(plan)},
         "chain": {"chain": plan.chain,
                   "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct"},
         "counts": {},
     }
+
+
+def layers_settings(plan):
+    """What the filter's settings say of layers, nothing where there are none."""
+    if plan.layers is None:
+        return {}
+    return {"layers": {**plan.layers.description, **asdict(LayerSettings()),
+                       "code": source_hash("flow.layers", "flow.rims", "preprocess.labels")}}
 
 
 def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts):
@@ -211,12 +229,12 @@ def shots(data, cuts, bar):
     return every
 
 
-def check_one_shot(sources):
+def check_one_shot(sources, layers):
     """UserError where there is evidence of a video that is to be split: its frames are those of the whole."""
-    given_of_whole = [source.name for source in sources if source.of_whole_video]
-    if given_of_whole:
-        raise UserError(f"--cuts split: evidence ({', '.join(given_of_whole)}) is of one shot; "
-                        "preprocess each by --start and --end with evidence of its own")
+    names = [source.name for source in sources if source.of_whole_video] + ([str(layers)] if layers is not None else [])
+    if names:
+        raise UserError(f"--cuts split: evidence ({', '.join(names)}) is of one shot; preprocess each by --start and "
+                        "--end with evidence of its own")
 
 
 def make_flow(data, hints, *, flow, raft_weights, iterations, files, fusion, device, num_pairs):
@@ -304,6 +322,7 @@ def run_stages(data, todo, estimator, plan, device, bar):
         on_cpu = workers if device.type == "cpu" else None  # the rest goes to the GPU
         estimate_flow(data, work, workers, todo["flow"], bar)
         data.remove(FirstPass.FOLDER)
+        carry_layers(data, work, bar)
         filter_flow(data, work, on_cpu, todo["filter"], bar)
         if plan.chain:
             chain_flow(data, work, on_cpu, todo["chain"], bar)

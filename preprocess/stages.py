@@ -7,14 +7,16 @@ is kept whatever interrupts it. One source frame's pairs are in memory at a time
 import numpy as np
 import torch
 
+from flow.layers import UNKNOWN, LayerSettings, crossing
 from loaders.data_dir import decode_flow, encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
+from preprocess.labels import label_frames
 from util import BoundedCache, UserError
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
     "flow": ("first_pass", "adjacent", "ahead", "flow"),
-    "filter": ("valid_direct",),
+    "filter": ("layers", "valid_direct"),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),
 }
@@ -40,6 +42,16 @@ class Reader:
         self.images = BoundedCache(self.image, IMAGE_CACHE_BYTES)  # float (H, W, 3) in [0, 1]
         self.open_arrays = BoundedCache(lambda key: data.array(*key), OPEN_ARRAYS, size=lambda _: 1)  # (folder, frame)
         self.features = BoundedCache(lambda i: appearance(self.frames[i]), FEATURE_CACHE_BYTES)
+        self.layers = BoundedCache(self.sure_layers, FRAME_CACHE_BYTES)
+
+    def sure_layers(self, i):
+        """uint8 (H, W): labels, UNKNOWN where they are not sure."""
+        labels, confidence = self.data.layers(i)
+        return np.where(confidence >= LayerSettings.sure, labels, np.uint8(UNKNOWN))
+
+    def crossing(self, i, j, flow):
+        """bool (H, W), on the device: flow (H, W, 2) from frame i to frame j leads from one layer to another."""
+        return torch.from_numpy(crossing(self.layers[i], self.layers[j], flow.cpu().numpy())).to(self.device)
 
     def image(self, i):
         return torch.from_numpy(self.frames[i]).to(self.device).float() / 255
@@ -137,6 +149,9 @@ class FrameWork:
         partners, reader, plan = self.data.partners(i), self.reader, self.plan
         masks = filtering.filter_frame(i, partners, reader.flow, reader.features, plan.cycle_threshold)
         masks[[abs(i - j) > plan.max_direct for j in partners]] = False
+        if plan.layers is not None:
+            for pair, j in enumerate(partners):
+                masks[pair, 0] &= ~reader.crossing(i, j, reader.flow(i, j)).cpu().numpy()
         self.data.write("valid_direct", i, pack_mask(masks))
         return len(partners)
 
@@ -149,6 +164,8 @@ class FrameWork:
         walk = chaining.chain_frame(i, partners, reader.flow, reader.masks, reader.images, reader.features,
                                     self.plan.max_direct if untrusted == "direct" else 0)
         for j, flow, cycle, occluded in walk:
+            if self.plan.layers is not None:
+                cycle = cycle & ~reader.crossing(i, j, flow)
             flows[partners.index(j)] = encode_flow(flow.cpu().numpy(), data.flow_step)
             bits[partners.index(j)] = pack_mask(torch.stack([cycle, occluded]).cpu().numpy())
         data.write("flow_chained", i, flows)
@@ -188,6 +205,16 @@ def looked_ahead(work, items, find, pairs):
     at_once = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // (8 * work.data.height * work.data.width * pairs)))
     for first in range(0, len(items), at_once):
         yield from find(items[first : first + at_once])
+
+
+def carry_layers(data, work, bar):
+    """Layers of all frames, from those of some; here, one frame after the other, as each asks the one before."""
+    missing = [i for i in range(data.num_frames) if not data.has("layers", i)]
+    if work.plan.layers is None or not missing:
+        return
+    with bar.frames_of("layers", len(missing)) as advance:
+        flow = BoundedCache(lambda pair: work.reader.flow(*pair).cpu().numpy(), FRAME_CACHE_BYTES)
+        label_frames(data, work.plan.layers, lambda i, j: flow[i, j], advance, LayerSettings())
 
 
 def filter_flow(data, work, workers, todo, bar):

@@ -48,6 +48,7 @@ def verify(path):
     """Check every file of a finished data directory; print those that are missing or damaged. UserError: there are."""
     data = DataDir.open(path)
     folders = [*(CHAINED if data.chained else DIRECT), "counts"]
+    folders += ["layers"] if "layers" in data.manifest["settings"].get("filter", {}) else []
     kept = [folder for folder in DIRECT if data.chained and (data.path / folder).exists()]
     found = damaged_images(data) + damaged_arrays(data, folders + kept)
     wrong = [str(error) for *_, error in found]

@@ -12,7 +12,7 @@ MAY_IMPORT = {  # of ours, besides itself and files; the commands may import eve
     "files": set(), "util": set(), "losses": set(), "configs": {"util"},
     "networks": {"util"}, "loaders": {"util"},
     "flow": {"networks", "util"},
-    "preprocess": {"flow", "loaders", "util"},
+    "preprocess": {"flow", "loaders", "tracking", "util"},
     "checkpoints": {"configs", "loaders", "networks", "util"},
     "training": {"checkpoints", "loaders", "losses", "networks", "util"},
     "tracking": {"loaders", "networks", "util"},

@@ -5,8 +5,9 @@ import importlib
 import pytest
 
 COMMANDS = ("train", "track", "viz", "view", "edit", "evaluate", "export", "run", "preprocess.__main__",
-            "flow.__main__", "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes", "benchmarks.demo",
-            "benchmarks.step", "benchmarks.step_profile", "benchmarks.mutants", "benchmarks.polish", "benchmarks.pins")
+            "preprocess.trackers", "flow.__main__", "benchmarks.quality", "benchmarks.ablations", "benchmarks.scenes",
+            "benchmarks.demo", "benchmarks.step", "benchmarks.step_profile", "benchmarks.mutants",
+            "benchmarks.polish", "benchmarks.pins", "benchmarks.layers")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edits.warping import fetch, fill_smoothly, guided, look_up, splat, within
+from edits.warping import fetch, fill_smoothly, look_up, splat, within
 from flow.images import pixel_grid
+from flow.rims import guided
 
 RANDOM = np.random.default_rng(0)
 

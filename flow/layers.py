@@ -1,0 +1,87 @@
+"""Layers: which object a pixel shows, as it is known of some frames, and carried to the others.
+
+A pixel of another frame looks back along flow at what is known, and at the neighbouring frame that is nearer to it. How
+much that counts depends on whether the flow comes back; where it does not, what is around is asked for a label whose
+colours, in the frames that are known, are the pixel's. Rims are drawn to the frame's edges.
+
+Conventions: labels uint8 (H, W), 0 the background, 1 to 254 objects, UNKNOWN where it is not known; shares (H, W, L) of
+labels 0 to L - 1, which add up to how sure they are, at most 1; flow (H, W, 2) in pixels; frames uint8 (H, W, 3).
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from flow.images import comes_back, pixel_grid, sample_along
+from flow.rims import guided, rim_radius
+
+UNKNOWN = 255
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """How labels are carried."""
+
+    return_within: float = 1.5  # pixels: flow that misses its start by more ...
+    unreturned: float = 0.05  # ... counts for so much
+    neighbour: float = 0.2  # what the neighbouring frame's labels, which have come further, count against given ones
+    colour: float = 0.5  # what colour counts, against flow that comes back
+    around: float = 0.025  # of the long side: how far around a pixel labels are asked
+    bins: int = 12  # of a channel's 256 levels
+    sure: float = 0.5  # labels that are less sure are not held against any flow
+
+
+def crossing(labels, other_labels, flow):
+    """bool (H, W): flow leads from one layer to another: both are known, and differ."""
+    positions = (pixel_grid(flow.shape[:2]) + flow).astype(np.float32)
+    there = cv2.remap(other_labels, positions, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+                      borderValue=UNKNOWN)
+    return (labels != there) & (labels != UNKNOWN) & (there != UNKNOWN)
+
+
+def shares_of(labels, count, confidence=1.0):
+    """Shares (H, W, count) of labels (H, W), as sure as `confidence`, a number or (H, W)."""
+    known = np.eye(256, count, dtype=np.float32)[labels]
+    return known * np.broadcast_to(np.float32(confidence), labels.shape)[..., None]
+
+
+def colours_of(frames, labels, count, settings=LayerSettings()):
+    """How often each label has each colour: shares (bins, bins, bins, count), which add up to 1, of known frames."""
+    found = np.zeros((settings.bins,) * 3 + (count,))
+    for frame, known in zip(frames, labels):
+        for label in range(count):
+            np.add.at(found[..., label], tuple(binned(frame, settings)[known == label].T), 1)
+    for label in range(count):
+        smooth = gaussian_filter(found[..., label], 1.0)
+        found[..., label] = smooth / max(smooth.sum(), 1) + 1e-5  # 1e-5: no colour is impossible
+    return (found / found.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def binned(frame, settings):
+    return frame.astype(int) * settings.bins // 256
+
+
+def carried(frame, looks, colours, settings=LayerSettings()):
+    """Shares (H, W, L) of a frame's labels.
+
+    looks: of each frame that is asked a weight, the flow to it and back, and its shares (H, W, L).
+    """
+    votes = np.zeros((*frame.shape[:2], colours.shape[-1]), np.float32)
+    for weight, flow, back, shares in looks:
+        returned = np.where(comes_back(flow, back, settings.return_within), 1, settings.unreturned)
+        votes += by_label(partial(sample_along, flow), shares) * np.float32(weight * returned)[..., None]
+    reach = max(1, round(settings.around * max(frame.shape[:2])))
+    around = by_label(lambda vote: cv2.blur(vote, (2 * reach + 1,) * 2), votes)
+    around /= around.sum(-1, keepdims=True) + np.float32(1e-6)
+    votes += settings.colour * around * colours[tuple(np.moveaxis(binned(frame, settings), -1, 0))]
+    votes = guided(votes, frame, rim_radius(frame.shape)).clip(0)
+    total = votes.sum(-1, keepdims=True)
+    return votes / np.maximum(total, 1e-6) * np.minimum(total, 1)
+
+
+def by_label(change, shares):
+    """Shares (H, W, L), each label's (H, W) changed by itself: OpenCV takes no more than four at once."""
+    return np.stack([change(np.ascontiguousarray(shares[..., label])) for label in range(shares.shape[-1])], axis=-1)
