@@ -75,7 +75,7 @@ JOBS = [
                                      "{}/videos"), ("videos/tracks.mp4",)),
     Job("score tracks", "tracks.npz", (*SCORE, "{}/truth.npz", "--tracks", "{}/tracks.npz", "--out", "{}/s.json"),
         ("s.json",)),
-    Job("export csv", "tracks.csv", ("export", "{}/tracks.csv", "--video_size", f"{SIZE[1]}x{SIZE[0]}", "--fps", "5",
+    Job("export csv", "tracks.csv", ("export", "{}/tracks.csv", "--video_size", f"{SIZE[1]}x{SIZE[0]}",
                                      "--out", "{}/t.nk"), ("t.nk",), True),
     Job("edit's mask", "masks/0.png", ("edit", "mask", *BY_FLOW, "--first", "{}/masks/0.png", "--out", "{}/carried"),
         ("carried",), True),
