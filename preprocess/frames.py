@@ -301,18 +301,21 @@ def staged_folder(folder):
     What a dead process left in it goes. UserError: another process has it in hand, or it cannot be made.
     """
     folder = Path(folder)
+    replaced = folder.with_name(f".{folder.name}.replaced.tmp")
     with locked_folder(folder.with_name(f".{folder.name}.tmp")) as staged:
         for left in staged.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             yield staged
+            shutil.rmtree(replaced, ignore_errors=True)
             if folder.is_dir():
-                shutil.rmtree(folder, ignore_errors=True)
+                os.rename(folder, replaced)  # whole, so that a kill leaves none that is half deleted
             else:
                 folder.unlink(missing_ok=True)
             os.replace(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check_masks(folder, options, video):
