@@ -208,6 +208,19 @@ def read_member(archive, entry):
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
+def read_npy(path, expected):
+    """The array of a .npy file. UserError: there is none, or it is damaged."""
+    regular_file(path, expected)
+    try:
+        with open(path, "rb") as file:
+            shape, fortran, kind = read_npy_header(file)
+            values = np.fromfile(file, kind)
+        return values.reshape(shape, order="F" if fortran else "C")
+    except (ValueError, *DAMAGE) as error:
+        reason = str(error).splitlines()[0][:80]
+        raise UserError(f"{path}: not a readable .npy file ({reason}); expected {expected}") from None
+
+
 def read_npy_header(file):
     """shape, whether in Fortran's order, dtype of the .npy file that begins here. ValueError and DAMAGE: it is none."""
     version = np.lib.format.read_magic(file)

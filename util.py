@@ -25,6 +25,8 @@ from files import UserError as UserError  # and these, for whoever has util
 from files import atomic_path as atomic_path
 from files import load_npz as load_npz
 
+TUNED_SIDE = 256  # pixels of the longer side, see length_unit
+
 
 def command(main):
     """Decorate a command's main(): what the user can mend becomes one line on stderr and exit code 2."""
@@ -179,6 +181,15 @@ def sample_at_pixels(maps, pixels, mode="bilinear", padding="zeros"):
     grid = normalise_pixels(pixels, height, width).reshape(maps.shape[0], -1, 1, 2)
     sampled = F.grid_sample(maps, grid.to(maps.dtype), mode=mode, padding_mode=padding, align_corners=True)
     return sampled[..., 0].transpose(1, 2).reshape(*pixels.shape[:-1], maps.shape[1])
+
+
+def length_unit(height, width):
+    """Pixels of a frame of this size that a pixel stands for in a tuned length: of up to 256 pixels a side, 1.
+
+    Lengths were tuned at that size. There what flow misses is noise of pixels, which no smaller frame has less of; in
+    larger ones flow is searched in a shrunk frame, and is off, as all moves, in proportion to the size.
+    """
+    return max(1.0, max(height, width) / TUNED_SIDE)
 
 
 def inside_image(pixels, height, width, margin=0.0):

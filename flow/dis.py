@@ -45,7 +45,7 @@ from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
 CODE = [f"flow.{name}" for name in ("dis", "estimator", "fusion", "images", "pair", "motions", "keypoints", "fill",
-                                    "appearance", "upsampling", "walks", "layers")]
+                                    "appearance", "upsampling", "walks", "layers", "rims")]
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from files import DAMAGE, UserError, read_npy_header, regular_file
+from files import UserError, read_npy, regular_file
 from flow.appearance import IMAGENET_MEAN, IMAGENET_STD
 from flow.hub import model_folder, pretrained
 from loaders.data_dir import owner_of_image, write_image
@@ -122,23 +122,13 @@ def ranks(values, size):
 def read_map(path):
     """One channel of a file, (H, W). UserError: it cannot be read, or has more of them."""
     kind = Path(path).suffix.lower()
-    values = {".npy": read_npy, ".exr": read_exr}.get(kind, lambda path: np.asarray(open_image(path)))(path)
-    values = values.squeeze()
+    if kind == ".npy":
+        values = read_npy(path, "a map of depth").squeeze()
+    else:
+        values = (read_exr(path) if kind == ".exr" else np.asarray(open_image(path))).squeeze()
     if values.ndim != 2 or values.dtype.kind not in "uif":
         raise UserError(f"{path}: an array {values.dtype} {values.shape}; expected depth, numbers (H, W)")
     return values
-
-
-def read_npy(path):
-    """The array of a .npy file."""
-    regular_file(path, "a map of depth")
-    try:
-        with open(path, "rb") as file:
-            shape, fortran, kind = read_npy_header(file)
-            values = np.fromfile(file, kind)
-        return values.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, *DAMAGE) as error:
-        raise UserError(f"{path}: not a readable .npy file ({str(error).splitlines()[0][:80]})") from None
 
 
 def read_exr(path):

@@ -229,7 +229,7 @@ def shots(data, cuts, bar):
     return every
 
 
-def check_one_shot(sources, layers):
+def check_one_shot(sources, layers=None):
     """UserError where there is evidence of a video that is to be split: its frames are those of the whole."""
     names = [source.name for source in sources if source.of_whole_video] + ([str(layers)] if layers is not None else [])
     if names:

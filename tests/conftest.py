@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from tests.helpers.paths import CONFORMANCE
 # One thread: the tests' tensors are tiny, and several suites may share a machine. Subprocesses inherit the variable.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+cv2.setNumThreads(1)  # its threads would be missing in tests that fork
 
 
 @pytest.fixture(scope="session")

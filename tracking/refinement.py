@@ -20,14 +20,15 @@ import numpy as np
 from scipy.linalg import solveh_banded
 
 from loaders.data_dir import DataDir, mask_bit, mask_byte
-from util import UserError, inside_image
+from util import UserError, inside_image, length_unit
 
 
 @dataclass(frozen=True)
 class TrackingSettings:
     """What was tuned, on scenes with depth (benchmarks/NOTES.md); python -m benchmarks.sensitivity shows what it does.
 
-    Lengths in pixels of the processed size: errors of flow are a matter of pixels, whatever the size of the frame.
+    Lengths in pixels of frames of up to 256 pixels a side, and in larger ones in proportion (util.length_unit), but
+    for same_motion, which is what the flow of neighbouring pixels differs by within a surface.
     """
 
     same_motion: float = 1.0  # px: neighbouring pixels whose flow differs by less are of one surface
@@ -102,6 +103,11 @@ class Hops:
         flow, bits = ([np.asarray(read(i)) for i in frames] for read in (data.flow_fixed, data.valid_bits))
         return cls(data.flow_step, [data.rows(i) for i in frames], flow, bits)
 
+    @property
+    def unit(self):
+        """See util.length_unit."""
+        return length_unit(*self.flow[0].shape[1:3])
+
     def linked(self, target, frames):
         """Those of `frames` that have flow to `target` and back."""
         return [i for i in frames if target in self.rows[i] and i in self.rows[target]]
@@ -172,12 +178,13 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
 
     progress: called with the number of positions done.
     """
-    walk = walk_all(Hops.of(data), frames, pixels, range(data.num_frames), progress)
-    merged, away = merge(walk, tracks)
-    log_odds = flow_odds(walk) + SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away)
-    scores = occlusion(log_odds)
+    hops = Hops.of(data)
+    walk = walk_all(hops, frames, pixels, range(data.num_frames), progress)
+    merged, away = merge(walk, tracks, hops.unit)
+    model_odds = SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
+    scores = occlusion(flow_odds(walk, hops.unit) + model_odds)
     merged = np.where((scores > SETTINGS.surely_hidden)[..., None], tracks, merged)
-    return smooth(merged, frames, scores < 0.5), scores
+    return smooth(merged, frames, scores < 0.5, hops.unit), scores
 
 
 def flow_tracks(data, frames, pixels, progress=None, window=None):
@@ -190,8 +197,8 @@ def flow_tracks(data, frames, pixels, progress=None, window=None):
     hops = Hops.of(data)
     walk = walk_all(hops, frames, pixels, window, progress)
     tracks = carry_hidden(hops, walk.places, np.isfinite(walk.error), window.start)
-    scores = occlusion(flow_odds(walk))
-    return smooth(tracks, frames - window.start, scores < 0.5), scores
+    scores = occlusion(flow_odds(walk, hops.unit))
+    return smooth(tracks, frames - window.start, scores < 0.5, hops.unit), scores
 
 
 def walk_all(hops, frames, pixels, window, progress=None):
@@ -262,9 +269,9 @@ def arrivals_at_once(hops, sources, target, places, error):
     missed = np.square(hops.move(targets, sources, end) - begin).sum(-1)
     apart = np.abs(np.array(sources) - target)[:, None]
     further = np.float32((1 + apart) / 2)  # what is wrong in the same way both ways is likelier far apart
-    errors = np.sqrt(np.square(error.T) + further * SETTINGS.flow_error**2 + missed)
+    errors = np.sqrt(np.square(error.T) + further * (hops.unit * SETTINGS.flow_error) ** 2 + missed)
     good = hops.trusted(sources, targets, begin) & hops.inside(end)
-    return end, np.where(good & (errors < SETTINGS.lost), errors, np.inf)
+    return end, np.where(good & (errors < hops.unit * SETTINGS.lost), errors, np.inf)
 
 
 def consensus(ends, errors, weights):
@@ -285,25 +292,26 @@ def consensus(ends, errors, weights):
     return np.einsum("sn,snc->nc", part, ends), error, agreement
 
 
-def merge(walk, tracks):
+def merge(walk, tracks, unit=1.0):
     """A walk and a model's tracks (n, M, 2) averaged -> tracks, and pixels (n, M) that they are apart, 0 with no flow.
 
     The model's error is its point's median distance from flow that is sure. Its squared distance from flow counts as an
-    error of it too, so that flow stands where they disagree; where there is no flow the model does.
+    error of it too, so that flow stands where they disagree; where there is no flow the model does. unit: see
+    util.length_unit.
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)
-    sure = np.where((walk.error > 0) & (walk.error < SETTINGS.sure), away, np.nan)
-    sure[:, 0] = np.where(np.isnan(sure).all(1), SETTINGS.lost, sure[:, 0])  # no sure flow at all
-    usual = np.square(np.nanmedian(sure, axis=1))[:, None] + SETTINGS.sure**2
+    sure = np.where((walk.error > 0) & (walk.error < unit * SETTINGS.sure), away, np.nan)
+    sure[:, 0] = np.where(np.isnan(sure).all(1), unit * SETTINGS.lost, sure[:, 0])  # no sure flow at all
+    usual = np.square(np.nanmedian(sure, axis=1))[:, None] + (unit * SETTINGS.sure) ** 2
     variance = np.square(np.where(found, walk.error, 1))
     to_model = np.where(found, variance / (variance + usual + np.square(away)), 1)[..., None]
     return (walk.places + to_model * (tracks - walk.places)).astype(np.float32), np.where(found, away, 0)
 
 
-def flow_odds(walk):
+def flow_odds(walk, unit=1.0):
     """Log odds (n, M) that a point is seen, and where the walk has it; negative where no flow arrived."""
-    error = walk.error.clip(SETTINGS.flow_error, SETTINGS.lost)
+    error = (walk.error / unit).clip(SETTINGS.flow_error, SETTINGS.lost)
     return SETTINGS.share_odds * walk.share - SETTINGS.error_odds * np.log(error)
 
 
@@ -312,7 +320,7 @@ def occlusion(log_odds):
     return (1 / (1 + np.exp(log_odds))).astype(np.float32)
 
 
-def smooth(tracks, frames, seen):
+def smooth(tracks, frames, seen, unit=1.0):
     """Tracks (Q, N, 2) of queries in frames (Q,) with small accelerations, near the given ones where they are `seen`.
 
     Whittaker's smoother, its weights adapted to what stands out (iteratively reweighted least squares, Cauchy).
@@ -332,7 +340,7 @@ def smooth(tracks, frames, seen):
             system = bands.copy()
             system[2] += trust
             result[row] = solveh_banded(system, trust[:, None] * track, overwrite_ab=True, check_finite=False)
-            trust = weight / (1 + np.square(result[row] - track).sum(-1) / SETTINGS.stands_out**2)
+            trust = weight / (1 + np.square(result[row] - track).sum(-1) / (unit * SETTINGS.stands_out) ** 2)
         result[row, frames[row]] = track[frames[row]]
     return result.astype(tracks.dtype)
 

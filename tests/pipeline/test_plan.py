@@ -88,7 +88,7 @@ def test_folders_of_other_plans(tmp_path):
     with pytest.raises(UserError, match="omnimotion-results version 9, this program reads"):
         plan.make_plan([tmp_path], out, SETTINGS)
     (out / "plan.json").write_text("{")
-    with pytest.raises(UserError, match="not a readable plan"):
+    with pytest.raises(UserError, match="expected a plan of this program, or another folder"):
         plan.make_plan([tmp_path], out, SETTINGS)
     with pytest.raises(UserError, match=r"holds other files \([ab].mp4|out\)"):
         plan.make_plan([tmp_path], tmp_path, SETTINGS)

@@ -11,7 +11,7 @@ from loaders.data_dir import pack_mask
 from preprocess import build
 from tests.helpers.analytic_run import make_run
 from tracking import refinement
-from util import UserError
+from util import UserError, length_unit
 
 FRAMES, HEIGHT, WIDTH, START = 8, 48, 64, 3
 
@@ -289,7 +289,7 @@ def test_visibility_of_model_and_flow_by_hand(monkeypatch):
     """2.8 a share, -2 a log of the error, 1 if the model sees the point, -0.4 a log of how far they differ."""
     e, arguments, smoothed = np.e, [], []
     walk = one_walk([[4, 0]] * 5, [0, 1, 1, e, np.inf], [1, 0.5, 0.5, 0.5, 0])
-    data, hops = SimpleNamespace(num_frames=5), object()
+    data, hops = SimpleNamespace(num_frames=5), SimpleNamespace(unit=1.0)
     monkeypatch.setattr(refinement.Hops, "of", lambda asked: hops if asked is data else None)
     monkeypatch.setattr(refinement, "walk_all", lambda *asked: arguments.append(asked) or walk)
     monkeypatch.setattr(refinement, "smooth", lambda *asked: smoothed.append(asked) or asked[0])
@@ -301,18 +301,39 @@ def test_visibility_of_model_and_flow_by_hand(monkeypatch):
     odds = [2.8 + 2 * np.log(4) + 1 + 0.4 * np.log(2), 1.4 + 1, 1.4 - 0.4, 1.4 - 2 + 0.5,
             -2 * np.log(8) + 0.4 * np.log(2)]
     assert hidden[0].tolist() == pytest.approx([1 / (1 + e**odd) for odd in odds], rel=1e-4)
-    (merged, of, seen), = smoothed
+    (merged, of, seen, _), = smoothed
     assert of is frames and seen.tolist() == [[True, True, True, False, False]] and found is merged
     assert merged[0, 4].tolist() == [30, 0] and 4 < merged[0, 1, 0] < 4.5
+
+
+def test_in_a_frame_four_times_as_large_all_lengths_are_four_times_as_long():
+    assert [length_unit(*size) for size in ((60, 96), (256, 100), (480, 1024))] == [1, 1, 4]
+    random = np.random.default_rng(0)
+    places, model = (random.normal(0, 3, (2, 9, 2)).astype(np.float32) for _ in range(2))
+    error, share, seen = random.uniform(0.3, 3, (2, 9)), random.uniform(0, 1, (2, 9)), random.random((2, 9)) < 0.7
+    walk, large = (refinement.Walk(k * places, np.float32(k * error), np.float32(share)) for k in (1, 4))
+    np.testing.assert_allclose(refinement.flow_odds(large, 4), refinement.flow_odds(walk), rtol=1e-5)
+    for found, expected in zip(refinement.merge(large, 4 * model, 4), refinement.merge(walk, model)):
+        np.testing.assert_allclose(found, 4 * expected, rtol=1e-4)
+    found = refinement.smooth(4 * places, np.array([0, 3]), seen, 4)
+    np.testing.assert_allclose(found, 4 * refinement.smooth(places, np.array([0, 3]), seen), rtol=1e-4, atol=1e-4)
+    small, wide = (refinement.Hops(
+        1.0, [{1: 0}, {0: 0}], [np.broadcast_to(np.int16([right * k, 0]), (1, 4 * k, 256 * k, 2)) for right in (3, -1)],
+        [pack_mask(np.ones((2, 4 * k, 256 * k), bool))[None]] * 2) for k in (1, 4))
+    start = np.float32([[[9, 1]]])
+    (end,), (errors,) = refinement.arrivals(small, [0], 1, start, np.zeros((1, 1)))
+    (far,), (large_errors,) = refinement.arrivals(wide, [0], 1, 4 * start, np.zeros((1, 1)))
+    assert end.tolist() == [[12, 1]] and far.tolist() == [[48, 4]]
+    assert errors[0] == pytest.approx(np.hypot(0.25, 2)) and large_errors[0] == pytest.approx(4 * errors[0])
 
 
 def test_surely_hidden_points_keep_the_models_track(monkeypatch):
     """Flow arrives in frame 2 with a large error and few that agree, far from the model, which stands there."""
     places = np.zeros((5, 2)) + [9, 5]
     walk = one_walk(places, [0, 0.3, 7, 0.3, 0.3], [1, 1, 0.05, 1, 1])
-    monkeypatch.setattr(refinement.Hops, "of", lambda data: None)
+    monkeypatch.setattr(refinement.Hops, "of", lambda data: SimpleNamespace(unit=1.0))
     monkeypatch.setattr(refinement, "walk_all", lambda *args: walk)
-    monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen: tracks)
+    monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen, unit: tracks)
     tracks = np.float32([places])
     tracks[0, 2] = [12, 5]
     found, scores = refinement.refine(SimpleNamespace(num_frames=5), np.zeros(1, int), None, tracks, np.ones((1, 5)))
@@ -322,7 +343,7 @@ def test_surely_hidden_points_keep_the_models_track(monkeypatch):
 
 @pytest.mark.slow
 def test_joined_tracks_are_smoothed(scene, data, monkeypatch):
-    monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen: np.full_like(tracks, 7))
+    monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen, unit: np.full_like(tracks, 7))
     model = np.zeros((1, FRAMES, 2), np.float32)
     tracks = refinement.refine(data, np.array([START]), np.float32([[9, 9]]), model, np.zeros((1, FRAMES)))[0]
     assert (tracks == 7).all()
