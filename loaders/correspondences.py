@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from loaders.data_dir import decode_flow, mask_bit, mask_byte
-from util import constants, inside_image, length_unit
+from util import constants, inside_image
 
 HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
 DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
@@ -57,13 +57,11 @@ class CorrespondencePool:
     """All correspondences of one video as tensors. Its pairs of frames are numbered, by source frame, then target.
 
     sources, targets (R,): frames of each pair, numpy; flow: int16 (R, H*W, 2); bits: uint8 (R, 2, B). With storage
-    'disk', flow and bits are lists of R memory maps instead. Functions that look up take pair numbers
-    (P,) on `device`. unit: of tuned lengths, see util.length_unit.
+    'disk', flow and bits are lists of R memory maps instead. Functions that look up take pair numbers (P,) on `device`.
     """
 
     def __init__(self, data, device, storage="auto"):
         self.height, self.width, self.num_frames = data.height, data.width, data.num_frames
-        self.unit = length_unit(data.height, data.width)
         self.flow_step, rows = data.flow_step, [data.rows(i) for i in self._frames()]
         self.sources = np.repeat(np.arange(self.num_frames), [len(of_frame) for of_frame in rows])
         self.targets = np.concatenate([list(of_frame) for of_frame in rows]).astype(np.int64)
@@ -295,7 +293,7 @@ class Sampler:
             batch.source_frames, batch.source_cells, batch.weight, error))
         cells = frames[:, None] * math.prod(self.grid) + places
         weighted = (weight > 0).float().flatten()
-        error = error.flatten().clamp(max=self.pool.unit * SETTINGS.largest_error) * weighted
+        error = error.flatten().clamp(max=SETTINGS.largest_error) * weighted
         running = self.running.flatten()
         total = torch.zeros_like(running).index_add_(0, cells.flatten(), error)
         number = torch.zeros_like(running).index_add_(0, cells.flatten(), weighted)

@@ -20,7 +20,7 @@ class WitnessSettings:
     """What was tuned; python -m benchmarks.sensitivity shows what it does."""
 
     witnesses: int = 3  # third frames that are asked whether a correspondence is right
-    agree: float = 2.0  # px (see util.length_unit): how nearly they have to lead to one point
+    agree: float = 2.0  # px: how nearly they have to lead to one point
 
 
 SETTINGS = WitnessSettings()
@@ -141,7 +141,7 @@ class SurfaceSampler(Sampler):
             first, second, known = self._to_pool(first, second.clip(min=0), second >= 0)
             end_1, end_2 = pixels_1 + pool.flow_at(first, index), pixels_2 + pool.flow_at(second, index_2)
             reliable = pool.cycle_at(first, index) & pool.cycle_at(second, index_2) & known[:, None]
-            score += torch.where((end_1 - end_2).norm(dim=-1) < pool.unit * SETTINGS.agree, 1, -1) * reliable
+            score += torch.where((end_1 - end_2).norm(dim=-1) < SETTINGS.agree, 1, -1) * reliable
         return score >= 0
 
     def _draw_pixels(self, sources, count):

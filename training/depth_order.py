@@ -37,14 +37,14 @@ FIT_STEPS = 8  # reweighted least squares; converges in a few
 
 
 def grid_flow(pool, cell):
-    """Flow to the next frame (of the last: to the one before) at the cells' corners -> (N, h, w, 2), in pool.unit."""
+    """Flow to the next frame (of the last: to the one before) at the cells' corners -> (N, h, w, 2) pixels."""
     height, width = grid_size(pool.height, pool.width, cell)
     y = (torch.arange(height, device=pool.device) * cell).clamp(max=pool.height - 1)
     x = (torch.arange(width, device=pool.device) * cell).clamp(max=pool.width - 1)
     index = (y[:, None] * pool.width + x).flatten()
     frames = np.arange(pool.num_frames)
     numbers = torch.from_numpy(pool.number(frames, np.r_[frames[1:], frames[-2]])).to(pool.device)
-    return pool.flow_at(numbers, index.expand(len(numbers), -1)).view(-1, height, width, 2) / pool.unit
+    return pool.flow_at(numbers, index.expand(len(numbers), -1)).view(-1, height, width, 2)
 
 
 def edge_weights(pool, cell):

@@ -10,7 +10,7 @@ from util import inside_image
 
 @dataclass(frozen=True)
 class EvidenceSettings:
-    """What was tuned; python -m benchmarks.sensitivity shows what it does. Lengths as in util.length_unit."""
+    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
 
     hidden: float = 3.0  # px: backward flow that misses the start by more shows another surface
     visible: float = 1.5  # px: by less, the same one
@@ -26,7 +26,7 @@ def evidence(pool, batch, pixels):
     """
     back, reliable = led_back(pool, batch, pixels)
     miss = (back - batch.pixels_1).norm(dim=-1)
-    return reliable & (miss > pool.unit * SETTINGS.hidden), reliable & (miss < pool.unit * SETTINGS.visible)
+    return reliable & (miss > SETTINGS.hidden), reliable & (miss < SETTINGS.visible)
 
 
 def occluders(pool, batch):
@@ -36,7 +36,7 @@ def occluders(pool, batch):
     numbers = pool.number(*(frames.cpu().numpy() for frames in (batch.frames_1, batch.frames_2)))
     index = nearest_index(batch.pixels_1, pool.height, pool.width).to(pool.device)
     occluded = pool.occluded_at(torch.from_numpy(numbers).to(pool.device), index).to(back.device)
-    return reliable & occluded & (miss > pool.unit * SETTINGS.hidden), back
+    return reliable & occluded & (miss > SETTINGS.hidden), back
 
 
 def led_back(pool, batch, pixels):

@@ -105,8 +105,7 @@ def surface_terms(model, batch, pool, edges, robust_px, hint=None):
     hidden, visible = hidden & inside, (visible | batch.covisible) & inside
     gap = mapped[..., 2] - model.surface_depth(batch.frames_2, pixels_2.detach())
     terms = {
-        "flow": losses.robust_flow(pixels_2 / pool.unit, batch.pixels_2 / pool.unit, batch.weight, batch.weight > 0,
-                                   robust_px),
+        "flow": losses.robust_flow(pixels_2, batch.pixels_2, batch.weight, batch.weight > 0, robust_px),
         "rgb": losses.colour(rgb, rgb_1, torch.ones_like(inside[:, ::COLOUR_EVERY])),
         "smoothness": acceleration,
         "depth_range": losses.depth_range(mapped[..., 2], rendering.NEAR, rendering.FAR),

@@ -16,7 +16,7 @@ from training.depth_order import camera_residual, edge_weights, grid_flow, initi
 class KnownFlow:
     """Pool of 3 frames of 12 x 8 pixels with this flow to the next frame (of the last: to the one before)."""
 
-    num_frames, height, width, device, unit = 3, 8, 12, torch.device("cpu"), 1.0
+    num_frames, height, width, device = 3, 8, 12, torch.device("cpu")
 
     def __init__(self, flow):
         self.flow = torch.as_tensor(flow, dtype=torch.float32)  # (N, H, W, 2)

@@ -26,8 +26,6 @@ def test_evidence_by_hand():
     first = SimpleNamespace(backward=torch.tensor([0]), pixels_1=torch.tensor([[[3.0, 4.0]]]))  # of the pair 0 -> 1
     assert [part.item() for part in evidence(sampler.pool, first, torch.tensor([[[2.0, 4.0]]]))] == [False, True]
     assert [part.item() for part in evidence(sampler.pool, first, torch.tensor([[[5.0, 1.0]]]))] == [True, False]
-    sampler.pool.unit = 4.0  # of a frame four times as large, where they mean four times as many pixels
-    assert [part.item() for part in evidence(sampler.pool, first, torch.tensor([[[5.0, 1.0]]]))] == [False, True]
     batch.backward = torch.tensor([-1])  # of a pair that is not stored nothing is known
     assert not any(part.any() for part in evidence(sampler.pool, batch, landing))
 

@@ -44,13 +44,9 @@ def seen_depth(frame, x, y):
     return 0.5 + x / 4 if frame == 0 else 1.5 - y / 2
 
 
-EDGES = torch.ones(3, 3, 4), torch.ones(3, 2, 5)
-
-
-@pytest.mark.parametrize("unit", [1.0, 2.0])
-def test_terms_of_a_surface_by_a_loop(known_evidence, unit):
+def test_terms_of_a_surface_by_a_loop(known_evidence):
     model, batch = known_model(), known_batch()
-    terms, statistics, error = surface_terms(model, batch, SimpleNamespace(unit=unit), EDGES, 5.0)
+    terms, statistics, error = surface_terms(model, batch, None, (torch.ones(3, 3, 4), torch.ones(3, 2, 5)), 5.0)
     same, front, behind, ranges, colour = [], [], [], [], []
     for frame, k in np.ndindex(2, 8):
         x, y, hidden, visible, covisible = POINTS[frame][k]
@@ -68,9 +64,8 @@ def test_terms_of_a_surface_by_a_loop(known_evidence, unit):
     for name, values in expected.items():
         assert terms[name].item() == pytest.approx(np.mean(values), rel=1e-4), name
         assert np.mean(values) > 0.02 and max(values) != min(values), name
-    # 2.5 px at scale 5, in units; the mean is over the points that have a weight
-    expected = 12.5 * log(1 + 0.25 / unit**2)
-    assert terms["flow"].item() == pytest.approx(expected * sum(WEIGHTS) / 3, rel=1e-4)
+    # 2.5 px at scale 5; the mean is over the points that have a weight
+    assert terms["flow"].item() == pytest.approx(12.5 * log(1.25) * sum(WEIGHTS) / 3, rel=1e-4)
     # frame 0 rises by 0.5 a cell across, frame 1 falls by 1 a cell, frame 2 is flat
     assert terms["depth_flatness"].item() == pytest.approx(0.5 / 3 + 1 / 3)
     # the first two points of frame 1, y = 3 and 1, moved by 1 px and move by 2 px and by -2 px (dropped: the largest)
@@ -81,7 +76,7 @@ def test_terms_of_a_surface_by_a_loop(known_evidence, unit):
 
 def test_depth_terms_move_depths_only(known_evidence):
     model, batch = known_model(), known_batch()
-    terms, _, _ = surface_terms(model, batch, SimpleNamespace(unit=1.0), EDGES, 5.0)
+    terms, _, _ = surface_terms(model, batch, None, (torch.ones(3, 3, 4), torch.ones(3, 2, 5)), 5.0)
     (terms["depth_same"] + terms["depth_front"] + terms["depth_behind"]).backward()
     assert model.depth.grad[:2].abs().max() > 0
     assert all(level.grad is None or not level.grad.any() for level in model.mapping.levels)
