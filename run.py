@@ -114,7 +114,11 @@ def shape_of(preprocess_args):
     parsed = parser.parse_args(["input", "--data_dir", "d", *preprocess_args])
     if parsed.cuts == "split":
         raise UserError("--preprocess_args: --cuts split makes several data directories of a video; split it before")
-    return {name: getattr(parsed, name) for name in ("max_side", "start", "end", "max_interval")}
+    own = [name for name in ("masks", "layers", "tracks", "correspondences", "flow_files") if getattr(parsed, name)]
+    depth = Path(parsed.depth or "none")
+    own += ["depth"] if depth.is_dir() and not (depth / "config.json").exists() else []  # maps, and no network
+    sizes = {name: getattr(parsed, name) for name in ("max_side", "start", "end", "max_interval")}
+    return sizes | {"of_one_video": own}
 
 
 def refuse(message):

@@ -281,6 +281,8 @@ def check_pinning(arguments):
     given += [option.name for option in OPTIONS if getattr(arguments, option.name) is not None]
     for name in (name for name in given if name not in ("device", "threads")):
         raise UserError(f"--{name} acts on training, and --pins keeps the weights of --init_from: leave it out")
+    if ranks.launched():
+        raise UserError("--pins: one process writes the run; start train.py without torchrun")
     if not arguments.init_from:
         raise UserError("--pins: which run are they of? give --init_from RUN too")
     if checkpoints.saved_steps(arguments.out_dir):

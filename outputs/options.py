@@ -66,7 +66,10 @@ def object_mask(args, source, frame):
         return read_mask(args.mask, [source.video_size, source.size]) if args.mask else None
     if args.mask:
         raise UserError("--layer and --mask both say which object: give one of them")
-    found = DataDir.open(source.data_dir).layers(frame)
+    data = DataDir.open(source.data_dir)
+    if source.run and data.fingerprint != source.run.video["fingerprint"]:
+        raise UserError(f"{data.path}: made from another video than the run")
+    found = data.layers(frame)
     if found is None:
         raise UserError(f"--layer {args.layer}: {source.data_dir} has no layers; preprocess with --layers")
     mask = cv2.resize(found[0], source.video_size[::-1], interpolation=cv2.INTER_NEAREST) == args.layer

@@ -86,6 +86,9 @@ def make_plan(inputs, out, settings):
         some = ", ".join(list(earlier)[:3]) + (" ..." if len(earlier) > 3 else "")
         raise UserError(f"--out {out}: holds another plan's results ({some}), of none of these videos; "
                         "expected a new folder, or at least one of its videos among them")
+    own = settings.shape.get("of_one_video")
+    if own and len(sources) > 1:
+        raise UserError(f"--preprocess_args: --{own[0]} is of one video, but there are {len(sources)}")
     names = name_sources(sources, {source: name for source, (name, _) in known.items()})
     videos = [video_of(source, names[source], known.get(source, (None, {}))[1]) for source in sources]
     out.mkdir(parents=True, exist_ok=True)
@@ -156,7 +159,7 @@ def stages_of(video, folder, data, settings):
         commands = tuple(tuple(map(str, command)) for command in commands)
         stages.append(Stage(name, keys[name], commands, str(product), frugal))
 
-    add("data", None, (video.source, video.mark, settings.preprocess_args),
+    add("data", None, (video.source, video.mark, tuple(map(content_of, settings.preprocess_args))),
         [("-m", "preprocess", video.source, "--data_dir", data, "--overwrite", *settings.preprocess_args)], data,
         ("--workers", "1"))
     add("fit", "data", (content_of(settings.config), settings.train_args),
@@ -191,10 +194,12 @@ def digest(*parts):
 
 
 def content_of(text):
-    """What a setting stands for: of an .npz or a .txt file its content's hash, of other text itself."""
+    """What a setting stands for: of a file its content's hash, of a folder its files' hashes, of other text itself."""
     path = Path(text)
-    if path.suffix.lower() in (".npz", ".txt") and path.is_file():
+    if path.is_file():
         return file_hash(path)
+    if path.is_dir():
+        return digest(*((file.name, file_hash(file)) for file in sorted(path.iterdir()) if file.is_file()))
     return text
 
 

@@ -13,6 +13,7 @@ from flow.layers import UNKNOWN, carried, colours_of, shares_of
 from preprocess.frames import list_images
 
 GIVEN = 255  # the confidence of given labels, in units of 1 / 255
+MOST_OBJECTS, EXACT = 32, (".png", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def read(option, path, size):
@@ -54,7 +55,10 @@ class GivenLayers:
     """Labels of some frames, {frame: uint8 (H, W)} of the processed size, as flow.dis.DisFlow takes them."""
 
     def __init__(self, labels):
-        self.labels, self.count = labels, 1 + max(int(one[one != UNKNOWN].max(initial=0)) for one in labels.values())
+        numbers = sorted(set().union({0}, *(np.unique(one).tolist() for one in labels.values())) - {UNKNOWN})
+        self.labels, self.count = labels, len(numbers)
+        self.numbers, self.places = np.full((2, 256), UNKNOWN, np.uint8)  # of the objects' places, places of numbers
+        self.numbers[: len(numbers)], self.places[numbers] = numbers, np.arange(len(numbers))
         digest = hashlib.sha256(b"".join(bytes([frame % 256]) + labels[frame].tobytes() for frame in sorted(labels)))
         self.description = {"frames": sorted(labels), "sha256": digest.hexdigest()}
 
@@ -66,7 +70,8 @@ def read_layers(folder, data):
     """GivenLayers of --layers: images named by the number of their frame, of the video's own size.
 
     Grey levels, or a palette's indices, are objects; 255 beside others is unknown (as in DAVIS); where all images have
-    but one level it is object 1. UserError: no such folder, another name or size, or no object in any.
+    but one level it is object 1. UserError: no such folder, another name or size, two images of a frame, a format that
+    blurs levels, more than MOST_OBJECTS, or none.
     """
     if not Path(folder).is_dir():
         raise UserError(f"--layers {folder}: no such folder; expected one of images named by their frame, such as "
@@ -77,11 +82,18 @@ def read_layers(folder, data):
         if not number or int(number[1]) >= data.num_frames:
             raise UserError(f"--layers {path}: expected a name that ends in the number of a frame, 0 to "
                             f"{data.num_frames - 1}")
+        if path.suffix.lower() not in EXACT:
+            raise UserError(f"--layers {path}: expected a format that keeps levels exactly, such as .png")
+        if int(number[1]) in found:
+            raise UserError(f"--layers {path}: a second image of frame {int(number[1])}")
         found[int(number[1])] = read_levels("--layers", path, read("--layers", path, size))
     objects = set().union(*(np.unique(labels).tolist() for labels in found.values())) - {0}
     if not objects:
         raise UserError(f"--layers {folder}: nothing is set in any of its {len(found)} images; expected 1 to n "
                         "on objects")
+    if len(objects - {UNKNOWN}) > MOST_OBJECTS:
+        raise UserError(f"--layers {folder}: {len(objects)} grey levels; expected one for each of up to {MOST_OBJECTS} "
+                        "objects, with no blurred rims")
     if len(objects) == 1:
         found = {frame: (labels > 0).astype(np.uint8) for frame, labels in found.items()}
     size = data.width, data.height
@@ -90,13 +102,14 @@ def read_layers(folder, data):
 
 def label_frames(data, given, flow, progress, settings):
     """Write the layers of all frames: given ones, and outwards from them what flow(i, j) (H, W, 2) carries there."""
-    colours = colours_of(map(data.frame, given.labels), given.labels.values(), given.count, settings)
+    places = {i: given.places[labels] for i, labels in given.labels.items()}
+    colours = colours_of(map(data.frame, places), places.values(), given.count, settings)
 
     def shares(i):
-        if i in given.labels:
-            return shares_of(given.labels[i], given.count)
+        if i in places:
+            return shares_of(places[i], given.count)
         labels, confidence = data.layers(i)
-        return shares_of(labels, given.count, confidence)
+        return shares_of(given.places[labels], given.count, confidence)
 
     known = np.array(sorted(given.labels))
     for i in sorted(range(data.num_frames), key=lambda i: np.abs(known - i).min()):
@@ -105,12 +118,13 @@ def label_frames(data, given, flow, progress, settings):
         if i in given.labels:
             one = given.labels[i]
             data.write("layers", i, np.stack([one, np.where(one == UNKNOWN, 0, GIVEN).astype(np.uint8)]))
+            progress(1)
             continue
         nearest = int(known[np.abs(known - i).argmin()])
         asked = {j: 1.0 for j in known.tolist() if j in data.partners(i)}
         asked.setdefault(i + (1 if nearest > i else -1), settings.neighbour)
         looks = [(weight, flow(i, j), flow(j, i), shares(j)) for j, weight in asked.items()]
         found = carried(data.frame(i), looks, colours, settings)
-        labels = found.argmax(-1).astype(np.uint8)
+        labels = given.numbers[found.argmax(-1)]
         data.write("layers", i, np.stack([labels, np.rint(255 * found.max(-1)).astype(np.uint8)]))
         progress(1)

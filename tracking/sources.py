@@ -61,7 +61,7 @@ class RunSource:
         model, video = self.run.model, self.run.video
         self.num_frames, self.size, self.fps = model.num_frames, (model.height, model.width), video["fps"]
         self.video_size, self.data_dir = (video["original_height"], video["original_width"]), self.run.data_dir
-        self.pins = getattr(self.run, "pins", [])
+        self.pins = self.run.pins
 
     def pinned(self):
         """Images that tell what goes along with a pin, the pinned tracks (K, N, 2) and their scores (K, N).

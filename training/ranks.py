@@ -28,10 +28,15 @@ def is_first():
     return rank() == 0
 
 
+def launched():
+    """Whether torchrun started this process."""
+    return distributed.is_torchelastic_launched()
+
+
 @contextmanager
 def joined(name):
     """Within it this process is one of those that torchrun started; after it only the first goes on."""
-    if not distributed.is_torchelastic_launched():
+    if not launched():
         yield
         return
     device = own_device(name)

@@ -132,7 +132,6 @@ class Standing:
         self.parts, self.clock, self.config, self.data = parts, clock, config, data
         self.step, self.halvings = (state["step"], state.get("halvings", 0)) if state else (0, 0)
         self.pins = state.get("pins", []) if state else []
-        self.pins = state.get("pins", []) if state else []
         self.good = self.snapshot()
 
     def snapshot(self):

@@ -18,8 +18,8 @@ GRACE = 5  # seconds that a cancelled process has to end by itself
 class Fitting:
     """Starts, watches and ends the process.
 
-    run: the folder, or the checkpoint, that is fitted; pins: the file; opened(folder): called with the new run when it
-    is there; options: further ones of train.py.
+    run: the folder, or the checkpoint, that is fitted; the new run goes beside its folder. pins: the file;
+    opened(folder): called with the new run when it is there; options: further ones of train.py.
     """
 
     def __init__(self, run, pins, opened, options=(), program=(sys.executable, str(TRAIN))):
@@ -39,7 +39,7 @@ class Fitting:
                 raise UserError("the run is being fitted already; wait for it, or cancel it")
             if not self.pins.exists():
                 raise UserError("nothing is pinned yet: pin a point in another frame than the one it was asked in")
-            folder = free_folder(self.run if self.run.is_dir() else self.run.parent.parent)
+            folder = new_folder(folder_of(self.run))
             command = [*self.program, "--pins", self.pins, "--init_from", self.run, "--out_dir", folder, *self.options]
             self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True,
                                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, errors="replace",
@@ -57,7 +57,7 @@ class Fitting:
                 self.line = said[-1][:300]
         code = process.wait()
         if self.state == "cancelled" or code:
-            shutil.rmtree(folder, ignore_errors=True)  # it was not there before
+            shutil.rmtree(folder, ignore_errors=True)  # it was made for this
         try:
             if self.state == "cancelled":
                 self.line = "cancelled"
@@ -84,8 +84,22 @@ class Fitting:
         self.thread.join()
 
 
-def free_folder(run):
-    """A folder beside the run, of its name and a number, that is not there yet."""
-    base = re.sub(r"-pins-\d+$", "", run.resolve().name)
-    numbers = range(1, 10**6)
-    return next(path for path in (run.resolve().with_name(f"{base}-pins-{k}") for k in numbers) if not path.exists())
+def folder_of(run):
+    """The folder of a run, given that or one of its checkpoints."""
+    run = run.resolve()
+    return run if run.is_dir() else run.parents[1] if run.parent.name == "checkpoints" else run.parent
+
+
+def new_folder(run):
+    """Make a folder beside a run's, of its name and the first number that is free. UserError: it cannot be made."""
+    base, number = re.sub(r"-pins-\d+$", "", run.name), 1
+    while True:
+        folder = run.parent / f"{base}-pins-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"{folder}: cannot make this folder ({error.strerror})") from None
+        else:
+            return folder

@@ -72,6 +72,21 @@ def test_commands_are_those_that_a_user_types(tmp_path):
     assert len(made.tasks()) == 1 and len(plan.plan_video(VIDEO, tmp_path, SETTINGS).tasks()) == 3
 
 
+def test_what_is_of_one_video_is_for_one_and_a_change_in_it_is_noticed(tmp_path):
+    for name in ("a.mp4", "b.mp4", "layers/00000.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    given = "--layers", str(tmp_path / "layers")
+    settings = replace(SETTINGS, preprocess_args=given, shape={"of_one_video": ["layers"]})
+    with pytest.raises(UserError, match="--layers is of one video, but there are 2"):
+        plan.make_plan([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "out", settings)
+    before, = plan.make_plan([tmp_path / "a.mp4"], tmp_path / "out", settings)
+    same, = plan.make_plan([tmp_path / "a.mp4"], tmp_path / "out", settings)
+    (tmp_path / "layers/00000.png").write_bytes(b"y")
+    after, = plan.make_plan([tmp_path / "a.mp4"], tmp_path / "out", settings)
+    assert before.stages[0].key == same.stages[0].key != after.stages[0].key
+
+
 def test_folders_of_other_plans(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(b"x")

@@ -178,6 +178,8 @@ def test_what_cannot_be_layers_is_one_line(tmp_path, video):
         "number": ({"f00007": square(0)}, "expected a name that ends in the number of a frame, 0 to 4"),
         "name": ({"fmask": square(0)}, "expected a name that ends in the number"),
         "empty": ({"f00000": 0 * square(0)}, "nothing is set in any of its 1 images"),
+        "twice": ({"f1": square(0), "f00001": square(0)}, "a second image of frame 1"),
+        "blurred": ({"f00000": np.arange(H * W).reshape(H, W) % 200}, "199 grey levels; expected one for each of"),
         "colours": ({"f00000": np.arange(H * W * 3).reshape(H, W, 3) % 251}, "got colours"),
     }
     for name, (images, words) in cases.items():
@@ -185,6 +187,19 @@ def test_what_cannot_be_layers_is_one_line(tmp_path, video):
             write(tmp_path / name, **images)
         with pytest.raises(UserError, match=words):
             preprocessed(video, tmp_path / f"data {name}", layers=tmp_path / name)
+    (tmp_path / "size" / "00000.png").rename(tmp_path / "size" / "00000.jpg")
+    with pytest.raises(UserError, match="expected a format that keeps levels exactly"):
+        preprocessed(video, tmp_path / "data jpg", layers=tmp_path / "size")
+
+
+def test_objects_may_have_any_numbers(tmp_path, video):
+    labels = 250 * square(0)
+    labels[:4] = 120
+    data = preprocessed(video, tmp_path / "data", layers=write(tmp_path / "masks", f00000=labels))
+    plain = preprocessed(video, tmp_path / "plain", layers=write(tmp_path / "small", f00000=np.array([0, 1, 2])[
+        np.searchsorted([0, 120, 250], labels)]))
+    assert (np.array([0, 120, 250])[plain.layers(3)[0]] == data.layers(3)[0]).all()
+    assert GivenLayers({0: np.uint8(labels)}).count == 3
 
 
 def test_a_layer_is_tracked_and_drawn_on_its_own(tmp_path, video, capsys):

@@ -9,10 +9,10 @@ import pytest
 from tests.helpers.page import served
 from tests.viewer.test_app import answer, call, refused
 from util import UserError
-from viewer.fitting import Fitting, free_folder
+from viewer.fitting import Fitting, folder_of, new_folder
 
 SAYS = "print('reading'); print('tracks: 2, pins: 3; 5.00 px off them on average before, 0.00 now')"
-MAKES = "import os, sys; os.mkdir(sys.argv[sys.argv.index('--out_dir') + 1])"
+MAKES = "import os, sys; os.listdir(sys.argv[sys.argv.index('--out_dir') + 1])"
 WAITS = "print('at it', flush=True); import time; time.sleep(600)"
 FAILS = "print('reading'); sys.stderr.write('error: pins.csv line 3: frame 9 is outside\\n'); sys.exit(2)"
 
@@ -41,7 +41,11 @@ def test_what_was_made_is_opened(tmp_path):
     until(lambda: found.status()["state"] != "running")
     assert found.status()["state"] == "done" and "5.00 px off them on average before" in found.status()["line"]
     assert opened == [tmp_path / "dog-pins-1"] and opened[0].is_dir()
-    assert free_folder(tmp_path / "dog") == free_folder(tmp_path / "dog-pins-1") == tmp_path / "dog-pins-2"
+    assert new_folder(tmp_path / "dog") == tmp_path / "dog-pins-2"  # made, so that nobody else takes it
+    assert new_folder(tmp_path / "dog-pins-1") == tmp_path / "dog-pins-3"
+    checkpoint = tmp_path / "dog" / "checkpoints" / "step_000000001.pt"
+    assert folder_of(checkpoint) == folder_of(tmp_path / "dog") == tmp_path / "dog"
+    assert folder_of(tmp_path / "models" / "best.pt") == tmp_path / "models"
 
 
 def test_one_at_a_time_and_nothing_is_left_of_what_is_cancelled(tmp_path):

@@ -183,7 +183,7 @@ def test_the_run_is_fitted_again_and_its_new_tracks_are_shown(visitor, scene, tm
         pinned = SimpleNamespace(**vars(source.run) | {"pins": read_pins(scene.pins, scene.answers[0])})
         scene.answers[0] = AnswersOfSource("fitted", RunSource(pinned), "python track.py --run fitted")
 
-    makes = ("import os, sys, time; print('at it', flush=True); os.mkdir(sys.argv[sys.argv.index('--out_dir') + 1])\n"
+    makes = ("import os, sys, time; print('at it', flush=True); os.listdir(sys.argv[sys.argv.index('--out_dir') + 1])\n"
              f"while os.path.exists({str(waits)!r}): time.sleep(0.05)")
     answers = list(scene.answers)
     monkeypatch.setattr(scene, "answers", answers)
