@@ -38,7 +38,9 @@ def load_dino(path, option="--dino_weights"):
     """
     path = Path(path) if path is not None else None
     expected = ("expected a folder with config.json and model.safetensors, such as a clone of facebook/dino-vits16, "
-                "or a TorchScript file; --appearance census needs no weights")
+                "or a TorchScript file")
+    if option == "--dino_weights":
+        expected += "; --appearance census needs no weights"
     if path is None or not path.exists():
         raise UserError(f"{option} {path}: no such file or folder; {expected}")
     try:

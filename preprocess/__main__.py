@@ -14,8 +14,9 @@ from util import command, whole
 
 DESCRIPTION = """\
 Compute optical flow between many pairs of frames of a video, keep what is consistent, and chain it across time.
-The result is a data directory for train.py. Interrupt it whenever you like: the same command goes on where it was,
-and with other options it does again only what depends on them."""
+The result is a data directory for train.py. Interrupt it whenever you like: the same command goes on where it was
+(but for --features and --depth, which are found in one go), and with other options it does again only what depends on
+them."""
 
 EPILOG = """\
 examples:
@@ -186,8 +187,6 @@ def add_evidence_options(group):
         "with requirements-exr.txt), of depth or inverse depth in any unit; another depth network's folder; or none. "
         "Training believes it as far as the occlusions that the flow shows bear it out (default: none)",
     )
-
-
     group.add_argument(
         "--layers",
         metavar="DIR",
