@@ -33,7 +33,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m benchmarks.demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: $(VENV)/installed-extras $(BLENDER)/installed
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
