@@ -1,7 +1,8 @@
 """BADJA: animals' joints, clicked by hand in some frames of DAVIS videos (Biggs et al. 2018).
 
 A sequence is a JSON list of {image_path, joints [37][2] (y, x) at 1920 x 1080, visibility [37]}. Joints visible in the
-first annotated frame are tracked from there; one is right within 0.2 * sqrt(area of the object's mask) (PCK).
+first annotated frame are tracked from there; one is right within 0.2 * sqrt(area of the object's mask)
+(PCK; others in use: metrics.keypoint_metrics).
 """
 
 import re

@@ -12,6 +12,7 @@ THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of that image
 QUERY_MODES = ("strided", "first")
 SUMMARY = ("AJ", "delta_avg", "OA", "TC")
 HIDDEN = ("hidden_median", "hidden_over_4")  # figures of positions that are hidden
+KEYPOINT_PIXELS = 3  # of the video
 HIDDEN_THRESHOLD = 4  # pixels: the middle one of THRESHOLDS
 TIME_BINS = ((1, 3), (4, 7), (8, 15), (16, None))  # frames from the query, both ends included
 
@@ -158,6 +159,19 @@ def keypoint_share(true_tracks, true_visible, tracks, radius):
     """PCK: the percentage of visible keypoints no further than the frame's radius (N,) from the prediction."""
     error = np.linalg.norm(tracks - true_tracks, axis=-1)
     return float(share(((error <= radius) & true_visible).sum(), true_visible.sum()))
+
+
+def keypoint_metrics(true_tracks, true_visible, tracks, radius, video_size):
+    """The three figures in use for keypoints, percent of the visible ones, whatever occlusion was predicted.
+
+    PCK: no further than the frame's radius (N,), which is 0.2 * sqrt(area) for BADJA (DINO-Tracker's delta_seg).
+    delta_3px: no further than 3 px of the video (the same paper). delta_avg: as of TAP-Vid's points, at 256 x 256.
+    """
+    error = np.linalg.norm(to_metric_scale(tracks, video_size) - to_metric_scale(true_tracks, video_size), axis=-1)
+    close = [((error < threshold) & true_visible).sum() for threshold in THRESHOLDS]
+    return {"PCK": keypoint_share(true_tracks, true_visible, tracks, radius),
+            "delta_3px": keypoint_share(true_tracks, true_visible, tracks, np.full(len(radius), KEYPOINT_PIXELS)),
+            "delta_avg": float(np.mean(share(np.array(close), true_visible.sum())))}
 
 
 def occlusion_curve(scores, true_occluded, counted, thresholds):

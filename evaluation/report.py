@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.metrics import HIDDEN, RESOLUTION, SUMMARY, THRESHOLDS, mean_metrics
 from util import UserError, atomic_path
 
-COLUMNS = (*SUMMARY, "AJ_RD", *HIDDEN, "PCK", "J", "F", "J&F")
+COLUMNS = (*SUMMARY, "AJ_RD", *HIDDEN, "PCK", "delta_3px", "J", "F", "J&F")
 PART_COLUMNS = (*SUMMARY[:3], *HIDDEN)
 TITLES = {"delta_avg": "<delta_avg", "hidden_median": "hidden median px", "hidden_over_4": "hidden >4 px"}
 DECIMALS = {"TC": 2, "hidden_median": 2}

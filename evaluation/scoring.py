@@ -7,7 +7,7 @@ from evaluation.metrics import (
     evaluated,
     group_metrics,
     hidden_metrics,
-    keypoint_share,
+    keypoint_metrics,
     object_masks,
     point_metrics,
     reappearance_metrics,
@@ -29,7 +29,7 @@ def score(truth, prediction, query_mode="strided", per_track=False):
     if truth.mask_images is not None:
         return mask_metrics(truth.mask_images, tracks, prediction.occluded)
     if truth.radius is not None:
-        return {"PCK": keypoint_share(truth.target_points, ~truth.occluded, tracks, truth.radius)}
+        return keypoint_metrics(truth.target_points, ~truth.occluded, tracks, truth.radius, size)
     arguments = metric_arguments(truth, tracks, size)
     metrics = point_metrics(*arguments, prediction.occluded, query_mode)
     counted = evaluated(arguments[0], truth.num_frames, query_mode)

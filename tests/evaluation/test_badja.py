@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.badja import read_badja
 from evaluation.ground_truth import read_masks, read_truths
-from evaluation.metrics import keypoint_share
+from evaluation.metrics import keypoint_metrics, keypoint_share
 from loaders.data_dir import write_image
 from tests.helpers.paths import SHARED
 
@@ -39,6 +39,16 @@ def test_badja_by_hand(tmp_path):
     assert (~truth.occluded).sum() == 3  # joint 0 in frames 3 and 4, joint 1 in frame 4
     still = np.repeat(truth.query_points[:, None, [2, 1]], 6, axis=1)
     assert keypoint_share(truth.target_points, ~truth.occluded, still, truth.radius) == pytest.approx(200 / 3)
+
+
+def test_the_three_figures_by_hand():
+    """Errors of 0, 3, 8 and 30 px in a video of 512 x 512: 0, 1.5, 4 and 15 px at 256 x 256; the last is hidden."""
+    truth = np.full((1, 4, 2), 100.0)
+    tracks = truth + [[0, 0], [3, 0], [0, 8], [30, 0]]
+    visible = np.array([[True, True, True, False]])
+    found = keypoint_metrics(truth, visible, tracks, np.array([2, 2, 9, 99]), (512, 512))
+    assert found["PCK"] == pytest.approx(200 / 3) and found["delta_3px"] == pytest.approx(200 / 3)
+    assert found["delta_avg"] == pytest.approx(np.mean([1, 2, 2, 3, 3]) * 100 / 3)
 
 
 @pytest.mark.skipif(not (DATA / "badja").is_dir(), reason=f"no real data in {DATA}")
