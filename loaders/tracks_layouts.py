@@ -5,13 +5,17 @@
     tapir     tracks (Q, N, 2), visibles (Q, N), query_points (Q, 3)       +0.5      TAPIR, TAPNext
     tapvid    tracks (1, Q, N, 2), occluded (1, Q, N), query_points        +0.5      TAP-Vid predictions
     cotracker tracks (1, N, Q, 2), visibility (1, N, Q), queries (Q, 3)    integer
+    dense     traj_maps_e, visconf_maps_e (1, N, 2, H, W), the tracker's size  integer   AllTracker
 
-Names may begin with `pred_`. query_points are t, y, x; CoTracker's queries t, x, y. video_size (H, W) says in whose
-pixels positions are. Only what is read here decides; no program that wrote a file is needed.
+Of dense maps a grid of points is taken; their frame is that in which they are at their own pixels, and they are visible
+where visibility times confidence is that of AllTracker's own tests. Names may begin with `pred_`. query_points are t,
+y, x; CoTracker's queries t, x, y. video_size (H, W) says in whose pixels positions are. Only what is read here decides;
+no program that wrote a file is needed.
 
 Conventions: what is returned is in raster pixels (x, y), centres at +0.5; Q points, N frames.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +24,8 @@ from files import UserError, check_arrays, load_npz, size_in
 
 HIDDEN = {"occluded": True, "visibles": False, "visibility": False}  # names, and whether they say what is hidden
 QUERIES = {"query_points": (0, 2, 1), "queries": (0, 1, 2)}  # names, and where t, x, y are
+DENSE = "traj_maps_e", "visconf_maps_e"
+DENSE_POINTS, DENSE_VISIBLE = 2**13, 0.6
 CONVENTIONS = {"raster": 0.0, "integer": 0.5}  # what is added to positions
 ECHO = 0.1  # of the longer side: most tracks are nearer to their query in its frame, or the file is not understood
 OTHER_SHAPE = 0.1  # of the logarithm of width by height: no rounding of a resized video's sides differs by so much
@@ -47,6 +53,8 @@ def read_point_tracks(path, convention=None):
     for name, array in arrays.items():
         if name != "convention" and array.dtype.kind not in "biuf":
             raise UserError(f"{path}: {name} is {array.dtype}; expected numbers")
+    if set(DENSE) <= arrays.keys():
+        return of_dense_maps(path, *(arrays[name] for name in DENSE), CONVENTIONS[convention or "integer"])
     hidden = next((name for name in HIDDEN if name in arrays), None)
     missing = "tracks" if "tracks" not in arrays else f"{', '.join(HIDDEN)}" if hidden is None else None
     if missing:
@@ -68,6 +76,21 @@ def read_point_tracks(path, convention=None):
         check_arrays(path, {"occlusion_score": scores}, {"occlusion_score": "QN"}, Q=len(tracks), N=tracks.shape[1])
     fps = float(arrays["fps"]) if "fps" in arrays and check_arrays(path, arrays, {"fps": ""}) is not None else None
     return PointTracks(tracks + offset, visible, queries, size_in(path, arrays), scores, fps)
+
+
+def of_dense_maps(path, maps, seen, offset):
+    """PointTracks of a grid of AllTracker's dense maps, where each pixel of one frame is, and how surely it is seen."""
+    maps, seen = (array[0] if array.ndim == 5 and len(array) == 1 else array for array in (maps, seen))
+    if maps.ndim != 4 or maps.shape[1] != 2 or maps.shape != seen.shape or 0 in maps.shape:
+        raise UserError(f"{path}: expected {' and '.join(DENSE)} (1, N, 2, H, W); got {maps.shape} and {seen.shape}")
+    height, width = maps.shape[2:]
+    step = math.ceil(math.sqrt(height * width / DENSE_POINTS))
+    y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
+    positions = maps[:, :, y, x].transpose(2, 0, 1).astype(np.float64)
+    visible = seen[:, :, y, x].prod(1).T >= DENSE_VISIBLE
+    start = np.linalg.norm(positions - np.stack([x, y], -1)[:, None], axis=-1).mean(0).argmin()
+    queries = np.column_stack([np.full(len(x), start), x, y]) + [0, offset, offset]
+    return PointTracks(positions + offset, visible, queries.astype(float), (height, width))
 
 
 def read_queries(path, arrays, count, offset):

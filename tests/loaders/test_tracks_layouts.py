@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loaders.tracks_layouts import parse_size, tracks_of_video
+from loaders.tracks_layouts import parse_size, read_point_tracks, tracks_of_video
 from util import UserError
 
 Q, N, SIZE = 7, 5, (40, 60)  # H, W
@@ -38,6 +38,28 @@ def save(tmp_path, arrays):
 def test_all_layouts_are_the_same_tracks(tmp_path, name):
     positions, visible = tracks_of_video(save(tmp_path, layout(name)), N, SIZE)
     assert np.allclose(positions, known()[0]) and np.array_equal(visible, known()[1])
+
+
+def dense_maps(height=30, width=45):
+    """Everything moves by (2, -1) pixels a frame, and is tracked from frame 2; the left half is doubted in frame 0."""
+    y, x = np.mgrid[:height, :width]
+    maps = np.stack([np.stack([x + 2.0 * (k - 2), y - 1.0 * (k - 2)]) for k in range(N)])
+    seen = np.full(maps.shape, 0.8)
+    seen[0, 1, :, : width // 2] = 0.7
+    return {"traj_maps_e": np.float32(maps[None]), "visconf_maps_e": np.float32(seen[None])}
+
+
+def test_dense_maps_are_a_grid_of_tracks_of_the_frame_that_they_start_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("loaders.tracks_layouts.DENSE_POINTS", 54)  # every fifth pixel
+    tracks = read_point_tracks(save(tmp_path, dense_maps()))
+    assert tracks.positions.shape == (54, N, 2) and tracks.video_size == (30, 45)
+    assert tracks.queries[:2].tolist() == [[2, 2.5, 2.5], [2, 7.5, 2.5]]
+    assert np.allclose(tracks.positions[0, 0], [-1.5, 4.5]) and np.allclose(tracks.positions[0, 3], [4.5, 1.5])
+    assert tracks.visible[:, 1:].all() and np.array_equal(tracks.visible[:, 0], tracks.queries[:, 1] > 22)
+    positions, _ = tracks_of_video(save(tmp_path, dense_maps()), N, (60, 90))
+    assert np.allclose(positions, 2 * tracks.positions)
+    with pytest.raises(UserError, match="expected traj_maps_e and visconf_maps_e"):
+        read_point_tracks(save(tmp_path, dense_maps() | {"visconf_maps_e": np.ones((1, N, 2, 30, 44))}))
 
 
 def test_another_size_and_convention(tmp_path):
