@@ -55,6 +55,8 @@ def initial_weights(model, path, device):
     path = checkpoints.newest(path) if Path(path).is_dir() else path
     state, hint = checkpoints.read(path, device), ""
     is_reference = is_reference_checkpoint(state)
+    if state.get("pins") and ranks.is_first():
+        print(f"--init_from {path}: its pins are not taken along; give --pins to pin the new run")
     try:
         if is_reference:
             hint = f"; it needs {reference_architecture(state)}"

@@ -13,7 +13,8 @@ from tests.helpers.paths import ROOT
 def start(log, *arguments):
     """run.py with these arguments, its words in the file `log`."""
     with open(log, "wb") as file:
-        return subprocess.Popen([sys.executable, "run.py", *map(str, arguments)], cwd=ROOT, stdout=file, stderr=file)
+        return subprocess.Popen([sys.executable, "run.py", *map(str, arguments)], cwd=ROOT, stdout=file, stderr=file,
+                                env=os.environ | {"RAY_worker_niceness": "0"})  # not after all other tests
 
 
 def wait_for(condition, driver=None, seconds=600):
