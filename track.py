@@ -165,8 +165,8 @@ def plates_to_polish_on(source, args):
         if args.polish == "auto" and source.size == source.video_size:
             raise UserError("the video was not scaled down")
         data = DataDir.open(source.data_dir)
-        if source.run and data.fingerprint != source.run.video["fingerprint"]:
-            raise UserError(f"{data.path}: made from another video than the run")
+        if source.run:
+            data.check_same_video(source.run.video)
         return Plates(tqdm(OriginalFrames(data), desc="original frames", unit="frame"))
     except UserError as error:
         if args.polish == "on":

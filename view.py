@@ -107,9 +107,9 @@ def open_scene(args):
     answers += [opened(path) for path in args.compare]
     for answer in answers:
         check_same_video(answer.name, (answer.num_frames, answer.video_size), frames)
-    ours = source.run.video["fingerprint"] if source is not None and source.run else None
-    if ours and isinstance(frames, StoredFrames) and frames.data.fingerprint != ours:
-        raise UserError(f"{frames.data.path}: made from another video than the run")
+    ours = source.run.video if source is not None and source.run else None
+    if ours and isinstance(frames, StoredFrames):
+        frames.data.check_same_video(ours)
     scene = Scene(frames, answers, Layers(frames, source), args.pins or beside(args, "pins.csv"))
     if ours:
         scene.fitting = fitting_of(args, scene)

@@ -167,11 +167,11 @@ def keypoint_metrics(true_tracks, true_visible, tracks, radius, video_size):
     PCK: no further than the frame's radius (N,), which is 0.2 * sqrt(area) for BADJA (DINO-Tracker's delta_seg).
     delta_3px: no further than 3 px of the video (the same paper). delta_avg: as of TAP-Vid's points, at 256 x 256.
     """
-    error = np.linalg.norm(to_metric_scale(tracks, video_size) - to_metric_scale(true_tracks, video_size), axis=-1)
-    close = [((error < threshold) & true_visible).sum() for threshold in THRESHOLDS]
+    at_scale = [to_metric_scale(positions, video_size) for positions in (true_tracks, tracks)]
+    of_points = counted_metrics(true_visible, at_scale[0], ~true_visible, at_scale[1], ~true_visible)
     return {"PCK": keypoint_share(true_tracks, true_visible, tracks, radius),
             "delta_3px": keypoint_share(true_tracks, true_visible, tracks, np.full(len(radius), KEYPOINT_PIXELS)),
-            "delta_avg": float(np.mean(share(np.array(close), true_visible.sum())))}
+            "delta_avg": float(of_points["delta_avg"])}
 
 
 def occlusion_curve(scores, true_occluded, counted, thresholds):

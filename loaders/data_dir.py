@@ -203,6 +203,11 @@ class DataDir:
         labels, confidence = np.array(self.array("layers", i))
         return labels, np.float32(confidence) / 255
 
+    def check_same_video(self, video):
+        """UserError unless it is made from the video that a run's checkpoint describes."""
+        if self.fingerprint != video["fingerprint"]:
+            raise UserError(f"{self.path}: made from another video than the run")
+
     # Correspondences
 
     def without(self, pairs):

@@ -67,8 +67,8 @@ def object_mask(args, source, frame):
     if args.mask:
         raise UserError("--layer and --mask both say which object: give one of them")
     data = DataDir.open(source.data_dir)
-    if source.run and data.fingerprint != source.run.video["fingerprint"]:
-        raise UserError(f"{data.path}: made from another video than the run")
+    if source.run:
+        data.check_same_video(source.run.video)
     found = data.layers(frame)
     if found is None:
         raise UserError(f"--layer {args.layer}: {source.data_dir} has no layers; preprocess with --layers")

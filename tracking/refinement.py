@@ -163,8 +163,7 @@ def flow_at_hand(run, wanted):
         return None
     try:
         data = DataDir.open(run.flow_dir)
-        if data.fingerprint != run.video["fingerprint"]:
-            raise UserError(f"{data.path}: made from another video than the run")
+        data.check_same_video(run.video)
     except UserError as error:
         if wanted == "on":
             raise

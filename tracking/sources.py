@@ -70,8 +70,7 @@ class RunSource:
         """
         if self.known is None:
             data = DataDir.open(self.data_dir)
-            if data.fingerprint != self.run.video["fingerprint"]:
-                raise UserError(f"{data.path}: made from another video than the run")
+            data.check_same_video(self.run.video)
             images = pins.smoothed(data.frame(i) for i in range(self.num_frames))
             anchors = pins.anchors_of(self.pins, self.size, self.video_size)
             self.known = images, *pins.known_tracks(self.follow, anchors)
