@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.evidence import AT, PlantedFeatures, simulated_tracks
+from benchmarks.simulated import AT, PlantedFeatures, simulated_tracks
 
 
 @pytest.mark.parametrize("outliers, wrong", [(0.0, 0.0), (0.4, 0.15)])
