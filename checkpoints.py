@@ -36,6 +36,11 @@ class Run(NamedTuple):
     pins: tuple = ()  # [loaders.pins.Pin] that its tracks obey
 
     @property
+    def layer(self):
+        """The object that it was fitted to alone, -1 for none. Older runs know of none."""
+        return self.config.get("layer", -1)
+
+    @property
     def flow_dir(self):
         """The data directory with the flow that tracks are refined by."""
         return self.data_dir

@@ -216,10 +216,17 @@ def write_depth(source, args, folder):
 
 
 def write_canonical(source, args, path):
-    frames = args.canonical or evenly_spaced(source.num_frames)
+    frames, masks = args.canonical or evenly_spaced(source.num_frames), source.of_layer()
+    if masks is not None:  # of the object that the run was fitted to alone
+        seen = [frame for frame in frames if masks[frame, :: args.stride, :: args.stride].any()]
+        if not seen:
+            raise UserError(f"--canonical: layer {source.run.layer}, which the run was fitted to alone, is not seen in "
+                            f"frames {', '.join(map(str, frames))}")
+        frames = seen
     clouds = []
     for frame in tqdm(frames, desc="canonical", unit="frame"):
-        cloud = query.canonical_points(source.run.model, frame, args.stride, **chunk_option(args.chunk))
+        keep = None if masks is None else masks[frame]
+        cloud = query.canonical_points(source.run.model, frame, args.stride, keep=keep, **chunk_option(args.chunk))
         clouds.append([tensor.cpu().numpy() for tensor in cloud])
     points, rgb, weight = (np.concatenate(part) for part in zip(*clouds))
     write_ply(path, points, rgb, weight)

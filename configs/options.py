@@ -138,6 +138,11 @@ OPTIONS = [
         ("interval_every", float, 0.02, (1e-6, 1), "share of the run after which the largest distance grows by one"),
     ),
     *_group(
+        "batch and sampling: a surface", SURFACE,
+        ("layer", int, -1, (-1, 254), "fit this object of preprocessing's --layers alone (0: the background); what is"
+         " beside it is tracked by flow alone; -1: all there is"),
+    ),
+    *_group(
         "batch and sampling: a volume", VOLUME,
         ("swap", bool, True, None, "half of the time the two frames of a pair swap roles"),
     ),

@@ -22,6 +22,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from evaluation.baselines import hop
+from loaders.layer_pixels import layer_masks
 from networks import query
 from tracking import refinement
 from util import atomic_path
@@ -50,14 +51,15 @@ def choose(data, share, seed):
     return frozenset(chosen) | {(j, i) for i, j in chosen}
 
 
-def correspondences(data, pairs, points, seed):
-    """At most `points` random pixels of each pair whose flow is good, and where it puts them.
+def correspondences(data, pairs, points, seed, layer=-1):
+    """At most `points` random pixels of each pair whose flow is good, and where it puts them; of one layer, if given.
 
     -> frames (Q,), pixels (Q, 2), targets (Q,), ends (Q, 2), numpy.
     """
     random, parts = np.random.default_rng(seed), []
+    masks = layer_masks(data, layer) if layer >= 0 else np.ones((data.num_frames, 1, 1), bool)
     for i, j in sorted(pairs):
-        y, x = data.valid(i, j)[0].nonzero()
+        y, x = (data.valid(i, j)[0] & masks[i]).nonzero()
         pixels = torch.from_numpy(np.stack([x, y], axis=-1)).float()
         ends, missed, inside = hop(data.flow, i, j, pixels)
         good = np.flatnonzero((missed <= RETURN_PX) & inside)
@@ -94,7 +96,7 @@ def measure(run, data, pairs, seed):
     surface, stored = run.model.refined_by_flow, sum(map(len, map(data.partners, range(data.num_frames))))
     points = min(POINTS, max(LOOK_UPS // (len(pairs) * stored), FEWEST_POINTS))
     points = points if surface else min(points, math.ceil(VOLUME_POINTS / len(pairs)))
-    frames, pixels, targets, ends = correspondences(data, pairs, points, seed)
+    frames, pixels, targets, ends = correspondences(data, pairs, points, seed, run.layer)
     if not len(ends):
         return {}
     rows = all_tracks(run.model, data.without(pairs), frames, pixels, refined=surface)

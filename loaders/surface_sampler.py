@@ -13,6 +13,7 @@ import torch
 from loaders.correspondences import Sampler, pair_weight
 from loaders.evidence import read_evidence
 from loaders.evidence_sampler import EvidenceSampler
+from loaders.layer_pixels import LayerPixels, layer_masks
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,11 @@ class SurfaceSampler(Sampler):
     The last points of a pair, a share of them, are evidence of it where there is some (see use_evidence).
     """
 
-    evidence, evidence_share, other_beliefs = None, 0.0, {}
+    evidence, evidence_share, other_beliefs, layer = None, 0.0, {}, None
+
+    def use_layer(self, number):
+        """Draw points of this object alone. UserError where the data directory knows of none such."""
+        self.layer = LayerPixels(layer_masks(self.pool.data, number), self.pool.device)
 
     def use_evidence(self, share):
         """Draw this share of the points from what the data directory holds of evidence; nothing where it holds none."""
@@ -114,6 +119,8 @@ class SurfaceSampler(Sampler):
         count = max(1, round(self.evidence_share * batch.weight.shape[1]))
         points, weight, kind = self.evidence.draw(from_frame, to_frame, count, self.generator)
         known, (start, end) = kind >= 0, points.unbind(2)
+        if self.layer:
+            known &= self.layer.shows(batch.frames_1, nearest_index(start, self.pool.height, self.pool.width))
         new = {"pixels_1": start, "pixels_2": end, "rgb_1": self.pool.colours(batch.frames_1, start),
                "weight": weight * of_pair, "covisible": torch.zeros_like(known), "evidence": kind}
         replaced = {}
@@ -123,6 +130,13 @@ class SurfaceSampler(Sampler):
             whole[:, -count:] = torch.where(mask, values.to(whole.dtype), whole[:, -count:])
             replaced[name] = whole
         return batch._replace(**replaced)
+
+    def _choose_pairs(self, num_pairs, max_interval):
+        if not self.layer:
+            return super()._choose_pairs(num_pairs, max_interval)
+        wanted = self.layer.frames * (1.0 if self.frame_error is None else self.frame_error)
+        sources = self.random.choice(self.pool.num_frames, num_pairs, p=wanted / wanted.sum())
+        return self._choose_targets(sources, max_interval)
 
     def _choose_targets(self, sources, max_interval):
         """All partners alike, because only far pairs link what was hidden in between."""
@@ -147,7 +161,10 @@ class SurfaceSampler(Sampler):
     def _draw_pixels(self, sources, count):
         """(P,) frames -> pixel index (P, count): half uniform, half by the error maps once there are some."""
         pool, shape = self.pool, (len(sources), count)
-        uniform = torch.randint(pool.height * pool.width, shape, generator=self.generator, device=pool.device)
+        if self.layer:
+            uniform = self.layer.draw(sources, count, self.generator)
+        else:
+            uniform = torch.randint(pool.height * pool.width, shape, generator=self.generator, device=pool.device)
         if not self.hard or self.error_maps is None:
             return uniform
         cumulative = self.error_maps[sources].double().add_(1e-9).cumsum(-1)  # 1e-9: where all errors are 0
@@ -158,4 +175,5 @@ class SurfaceSampler(Sampler):
         x = (cells % self.grid[1] * self.cell + inner % self.cell).clamp(max=pool.width - 1)
         y = (cells // self.grid[1] * self.cell + inner // self.cell).clamp(max=pool.height - 1)
         half = torch.arange(count, device=pool.device) < count // 2
-        return torch.where(half, y * pool.width + x, uniform)
+        by_error = y * pool.width + x
+        return torch.where(half & self.layer.shows(sources, by_error) if self.layer else half, by_error, uniform)

@@ -95,12 +95,15 @@ def render_frame(model, frame, chunk=CHUNK, progress=None):
 
 
 @torch.no_grad()
-def canonical_points(model, frame, stride=1, chunk=CHUNK):
+def canonical_points(model, frame, stride=1, chunk=CHUNK, keep=None):
     """Where the surfaces seen in a frame lie in the canonical volume, for every `stride`-th pixel.
 
+    keep: bool (H, W), numpy: of these pixels alone.
     Returns points (M, 3), rgb (M, 3) in [0, 1], weight (M,): the largest weight of the ray, a measure of confidence.
     """
     grid = pixel_grid(model.height, model.width, _device(model))[::stride, ::stride]
+    if keep is not None:
+        grid = grid[torch.from_numpy(keep[::stride, ::stride])]
     pieces = []
     for pixels in grid.reshape(-1, 2).split(chunk):
         rays = model.cast(_repeat(frame, pixels), pixels[None])

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from loaders.data_dir import DataDir
+from loaders.layer_pixels import layer_masks
 from networks import query
 from tracking import pins, refinement
 from tracking.tracks_file import Tracks
@@ -56,6 +57,7 @@ class RunSource:
     chunk: int | None = None
     refine: str = "auto"
     known: tuple | None = None  # see pinned
+    masks: np.ndarray | None = None  # see of_layer
 
     def __post_init__(self):
         model, video = self.run.model, self.run.video
@@ -92,12 +94,29 @@ class RunSource:
         if data is not None:
             with progress_bar("refining", score.size) as bar:
                 tracks, score = refinement.refine(data, frames, pixels, tracks, score, progress=bar.update)
+            if self.run.layer >= 0:
+                y, x = nearest_pixels(pixels, self.size)
+                rows = np.flatnonzero(~self.of_layer()[frames, y, x])  # the model knows nothing of them
+                tracks[rows], score[rows] = refinement.flow_tracks(data, frames[rows], pixels[rows])
+                depth[rows] = np.nan
         return tracks, score, depth
+
+    def of_layer(self):
+        """bool (N, H, W): the pixels of the layer that the run was fitted to alone, or None if to all there is.
+
+        UserError when the data directory, which knows them, is gone.
+        """
+        if self.masks is None and self.run.layer >= 0:
+            self.masks = layer_masks(DataDir.open(self.data_dir), self.run.layer)
+        return self.masks
 
     def flow(self, i, j):
         options = {"method": self.method} | chunk_option(self.chunk)
         found = query.dense_flow(self.run.model, i, j, **options)
         flow, score = (tensor.cpu().numpy() for tensor in found)
+        if self.run.layer >= 0 and (data := refinement.flow_at_hand(self.run, self.refine)):
+            y, x = (~self.of_layer()[i]).nonzero()
+            flow[y, x], score[y, x] = flow_of_pixels(data, i, j, np.stack([x, y], axis=-1).astype(np.float32))
         if not self.pins:
             return flow, score
         images, *known = self.pinned()
@@ -124,13 +143,24 @@ class FlowSource:
         return tracks, score, np.full(score.shape, np.nan, np.float32)
 
     def flow(self, i, j):
-        pixels = pixel_grid(*self.size).reshape(-1, 2).numpy()
-        window, parts = range(min(i, j), max(i, j) + 1), []
-        for chunk in np.array_split(pixels, -(-len(pixels) // DENSE_CHUNK)):
-            tracks, score = refinement.flow_tracks(self.data, np.full(len(chunk), i), chunk, window=window)
-            parts.append((tracks[:, j - window.start] - chunk, score[:, j - window.start]))
-        flow, score = (np.concatenate(arrays) for arrays in zip(*parts))
+        flow, score = flow_of_pixels(self.data, i, j, pixel_grid(*self.size).reshape(-1, 2).numpy())
         return flow.reshape(*self.size, 2), score.reshape(self.size)
+
+
+def flow_of_pixels(data, i, j, pixels):
+    """By stored flow alone: the flow (n, 2) of pixels (n, 2) of frame i to frame j, and their occlusion scores (n,)."""
+    window = range(min(i, j), max(i, j) + 1)
+    flow, score = np.zeros((len(pixels), 2), np.float32), np.zeros(len(pixels), np.float32)
+    for start in range(0, len(pixels), DENSE_CHUNK):
+        part = slice(start, start + DENSE_CHUNK)
+        tracks, scores = refinement.flow_tracks(data, np.full(len(pixels[part]), i), pixels[part], window=window)
+        flow[part], score[part] = tracks[:, j - window.start] - pixels[part], scores[:, j - window.start]
+    return flow, score
+
+
+def nearest_pixels(pixels, size):
+    """Rows and columns, (n,) each, of the pixels of a frame (H, W) that are nearest to (n, 2) x, y."""
+    return tuple(pixels[:, c].round().astype(int).clip(0, size[1 - c] - 1) for c in (1, 0))
 
 
 def check_threshold(threshold):

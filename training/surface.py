@@ -28,6 +28,8 @@ class SurfaceObjective:
         self.sampler = SurfaceSampler(pool, config.seed, hard, online=hard and config.error_map == "online",
                                       pair_weight=config.pair_weight)
         self.sampler.use_evidence(config.evidence_share)
+        if config.layer >= 0:
+            self.sampler.use_layer(config.layer)
         self.hint = stored_hint(pool, SurfaceSampler(pool, config.seed)) if config.w_depth_rank else None
         if self.hint is not None:
             self.sampler.other_beliefs = {"evidence/depth": torch.tensor(self.hint.belief)}

@@ -117,7 +117,8 @@ def test_rows_of_a_run(truth_file, truth_data, tmp_path, monkeypatch):
     """A run whose model takes everything to be at rest: alone, refined by true flow, and that flow alone."""
     video = {"fingerprint": DataDir.open(truth_data).fingerprint, "original_height": 40, "original_width": 56, "fps": 1}
     model = SimpleNamespace(num_frames=7, height=40, width=56, refined_by_flow=False)
-    run = SimpleNamespace(model=model, video=video, data_dir=str(truth_data), flow_dir=str(truth_data), pins=())
+    run = SimpleNamespace(model=model, video=video, data_dir=str(truth_data), flow_dir=str(truth_data), pins=(),
+                          layer=-1)
 
     def at_rest(model, frames, pixels, method, progress, chunk=None):
         scores = torch.full((len(frames), 7), 0.45)

@@ -237,7 +237,7 @@ def test_a_surface_models_tracks_are_joined_with_flow(scene_data, monkeypatch):
     scene, data = scene_data
     video = {"fingerprint": data.fingerprint, "original_height": 96, "original_width": 128, "fps": 1}
     model, folder = SimpleNamespace(num_frames=5, height=48, width=64, refined_by_flow=True), str(data.path)
-    run = SimpleNamespace(model=model, video=video, data_dir=folder, flow_dir=folder, pins=())
+    run = SimpleNamespace(model=model, video=video, data_dir=folder, flow_dir=folder, pins=(), layer=-1)
 
     def at_rest(model, frames, pixels, method, progress):
         scores = torch.zeros(len(frames), 5)

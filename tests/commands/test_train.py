@@ -126,7 +126,7 @@ def test_non_finite_loss_at_last_stops_with_step_and_term(data_dir, tmp_path, mo
 
 def test_sigterm_saves_and_exits_cleanly(data_dir, tmp_path):
     command = [sys.executable, "train.py", "--data_dir", data_dir, "--out_dir", tmp_path / "run", *TINY,
-               "--num_iters", "100000", "--save_every", "20"]
+               "--num_iters", "100000", "--save_every", "20", "--depth_start", "flat"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
     while not checkpoints.saved_steps(tmp_path / "run") and time.monotonic() < deadline:

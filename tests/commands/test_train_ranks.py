@@ -24,7 +24,7 @@ from training.schedules import learning_rate_factor
 from util import UserError, seed_everything
 
 STEPS = 6
-UNIFORM = ["--sampling", "uniform", "--log_every", "1"]  # error maps of batches are each rank's own between log points
+UNIFORM = ["--sampling", "uniform", "--log_every", "1", "--depth_start", "flat"]  # error maps are each rank's own
 OF_ALL_POINTS = ("rgb", "depth_range", "depth_flatness")  # or of all cells; the other terms are of what is visible
 
 

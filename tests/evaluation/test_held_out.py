@@ -130,6 +130,7 @@ def test_training_is_the_same_to_the_bit_whatever_the_held_out_flow_says(even, t
     pairs = held_out.choose(even, SHARE, 0)
     other = translation(tmp_path / "other", wrong=pairs)
     options = [*RENDERING[rendering], "--num_iters", 3, "--held_out", SHARE]
+    options += ["--depth_start", "occlusions"] if rendering == "surface" else []
     weights = [run(data.path, tmp_path / data.path.name, *options)["model"] for data in (even, other)]
     assert_equal(*weights)
     used = run(other.path, tmp_path / "used", *options[:-1], 0)["model"]
@@ -139,7 +140,7 @@ def test_training_is_the_same_to_the_bit_whatever_the_held_out_flow_says(even, t
 def test_figures_of_a_known_motion_and_a_model_that_is_off(even, monkeypatch):
     monkeypatch.setattr("networks.query.track_points", off_by(2))
     pairs = held_out.choose(even, SHARE, 0)
-    trained = SimpleNamespace(model=SimpleNamespace(refined_by_flow=True))
+    trained = SimpleNamespace(model=SimpleNamespace(refined_by_flow=True), layer=-1)
     figures = held_out.measure(trained, even, pairs, 0)
     apart = sorted(j - i for i, j in pairs if i < j)
     assert [figures["near"]["frames_apart"][0], figures["far"]["frames_apart"][1]] == [apart[0], apart[-1]]
@@ -161,7 +162,7 @@ def test_the_tracks_do_not_use_what_they_are_compared_with(even, tmp_path, monke
     monkeypatch.setattr("networks.query.track_points", off_by(0))
     pairs = held_out.choose(even, SHARE, 0)
     wrong = translation(tmp_path / "wrong", wrong=pairs)
-    figures = held_out.measure(SimpleNamespace(model=SimpleNamespace(refined_by_flow=True)), wrong, pairs, 0)
+    figures = held_out.measure(SimpleNamespace(model=SimpleNamespace(refined_by_flow=True), layer=-1), wrong, pairs, 0)
     for rows in rows_of(figures):
         assert all(row["median_px"] == pytest.approx(3, abs=1e-3) and row["within_1px"] < 0.03 for row in rows.values())
 
@@ -170,7 +171,8 @@ def test_flow_that_does_not_come_back_is_no_measure(tmp_path):
     data = translation(tmp_path / "data", wrong={(2, 5)}, by=1.5)  # of one direction only
     frames, _, targets, _ = held_out.correspondences(data, {(2, 5), (5, 2), (3, 6), (6, 3)}, 10, 0)
     assert sorted(set(zip(frames, targets))) == [(3, 6), (6, 3)] and len(frames) == 20
-    assert held_out.measure(SimpleNamespace(model=SimpleNamespace(refined_by_flow=True)), data, {(2, 5)}, 0) == {}
+    trained = SimpleNamespace(model=SimpleNamespace(refined_by_flow=True), layer=-1)
+    assert held_out.measure(trained, data, {(2, 5)}, 0) == {}
 
 
 def test_each_half_of_the_points_by_hand():
@@ -183,7 +185,8 @@ def test_each_half_of_the_points_by_hand():
 
 
 def command(data, out_dir, *options):
-    train.main(["--data_dir", str(data.path), "--out_dir", str(out_dir), *TINY, *map(str, options)])
+    train.main(["--data_dir", str(data.path), "--out_dir", str(out_dir), *TINY, "--depth_start", "flat",
+                *map(str, options)])
 
 
 def test_a_run_ends_with_the_figures_and_resumes_with_the_same_pairs(even, tmp_path, capsys):

@@ -64,7 +64,7 @@ def render_frame(model, frame, chunk=8192, progress=None):
     return {"rgb": rgb, "depth": depths}
 
 
-def canonical_points(model, frame, stride=1, chunk=8192):
+def canonical_points(model, frame, stride=1, chunk=8192, keep=None):
     pixels = grid()[::stride, ::stride].reshape(-1, 2)
     points = np.concatenate([pixels, np.full((len(pixels), 1), frame)], axis=1)
     return as_float(points, np.linspace([0, 0.5, 1], [1, 0.5, 0], len(pixels)), np.full(len(pixels), 0.75))
@@ -87,7 +87,7 @@ def make_run(folder):
         write_image(folder / f"masks/{i:05d}.png", mask, owner_of_image("masks", i))
     model = SimpleNamespace(num_frames=NUM_FRAMES, height=SIZE[0], width=SIZE[1], refined_by_flow=False)
     return SimpleNamespace(
-        model=model, video=video, data_dir=str(folder), step=1, pins=[]
+        model=model, video=video, data_dir=str(folder), step=1, pins=[], layer=-1
     ), data
 
 

@@ -8,7 +8,8 @@ import run
 from benchmarks.scenes import make_scene, write_mp4
 
 FAST = ["--what", "none", "--preprocess_args", "--max_interval 1", "--train_args",
-        "--num_iters 300 --save_every 10 --log_every 10 --field_width 16 --num_pairs 8 --num_points 16"]
+        "--num_iters 300 --save_every 10 --log_every 10 --field_width 16 --num_pairs 8 --num_points 16 "
+        "--depth_start flat"]
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 @needs_ray
 def test_killed_worker_and_killed_driver(videos, undisturbed, tmp_path):
-    """Six videos, one broken and one of another's name, on Ray's workers; the results are those of a quiet run."""
+    """Three videos, one broken and one of another's name, on Ray's workers; the results are those of a quiet run."""
     out, log = tmp_path / "results", tmp_path / "log"
-    command = [videos, videos / "more", "--out", out, "--ray", "local", *FAST]
+    command = [videos / "a.mp4", videos / "broken.mp4", videos / "more", "--out", out, "--ray", "local", *FAST]
     driver = drivers.start(log, *command)
     try:
         process, worker, first = drivers.wait_for(lambda: drivers.training(out), driver)
@@ -40,12 +40,11 @@ def test_killed_worker_and_killed_driver(videos, undisturbed, tmp_path):
     driver = drivers.start(log, *command)
     assert driver.wait(900) == 1, log.read_text()
     assert "broken: " in log.read_text() and "not a readable video" in log.read_text()
-    assert "5 of 6 videos are done" in log.read_text()
+    assert "2 of 3 videos are done" in log.read_text()
     found = {path.parent.name: json.loads(path.read_text())["state"] for path in out.glob("*/status.json")}
-    assert found == dict.fromkeys(("a", "a-2", "b", "c", "d"), "done") | {"broken": "failed"}
+    assert found == {"a": "done", "a-2": "done", "broken": "failed"}
     quiet = (undisturbed.out / "a" / "tracks.npz").read_bytes()
-    same = {name for name in found if found[name] == "done" and (out / name / "tracks.npz").read_bytes() == quiet}
-    assert same == {"a", "a-2", "c"}  # of the same frames
+    assert all((out / name / "tracks.npz").read_bytes() == quiet for name in ("a", "a-2"))  # of the same frames
 
 
 def test_what_cannot_be_reached(videos, tmp_path, capsys):
