@@ -72,6 +72,9 @@ def check_same_run(state, config, data):
     """A run resumes with the same video and options; only its length and the logging may change."""
     if state["video"]["fingerprint"] != data.fingerprint:
         raise UserError(f"--resume: {data.path} was made from another video than the run's ({state['video']['name']})")
+    if state.get("recipe", data.recipe) != data.recipe:  # older runs have none
+        raise UserError(f"--resume: {data.path} was preprocessed anew since, with other settings; train into another "
+                        "folder, from the run's weights with --init_from if you like")
     free = {"num_iters", "max_minutes", "device", "threads", "storage", "graph"}
     free |= {option.name for option in OPTIONS if option.group == "logging"}
     before = {"held_out": 0.0} | state["config"]  # older runs held nothing out

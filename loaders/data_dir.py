@@ -161,6 +161,12 @@ class DataDir:
         except (UserError, AttributeError):
             return True
 
+    @property
+    def recipe(self):
+        """Text that differs where preprocessing was asked for anything else that training reads."""
+        wanted = {name: asked for name, asked in self.manifest["settings"].items() if name != "masks"}
+        return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
     # The video
 
     name = property(lambda self: self.manifest["video"]["name"])

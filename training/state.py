@@ -102,7 +102,7 @@ class Parts(NamedTuple):
         """A checkpoint's content; copies, so that later steps do not change it."""
         state = {
             "config": vars(config), "video": checkpoints.describe_video(data), "data_dir": str(data.path.resolve()),
-            "step": step, "elapsed": elapsed, "model": self.model.state_dict(),
+            "recipe": data.recipe, "step": step, "elapsed": elapsed, "model": self.model.state_dict(),
             "ema": self.average.state_dict(self.model), "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(), "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ import checkpoints
 import preprocess
 import train
 from benchmarks.scenes import SceneFlow, make_scene
+from loaders.data_dir import write_image
 from networks import query
 from tests.helpers.paths import ROOT
 from tests.helpers.training_run import RENDERING, TINY, assert_equal, run
@@ -207,6 +210,26 @@ def test_a_second_run_in_the_same_folder_is_refused(data_dir, tmp_path):
         run(data_dir, tmp_path / "run", "--num_iters", 1)
     with pytest.raises(UserError, match="lr_depth is 0.5 here but"):
         run(data_dir, tmp_path / "run", "--num_iters", 2, "--resume", "--lr_depth", 0.5)
+
+
+def test_a_run_does_not_go_on_with_what_was_preprocessed_otherwise(tmp_path):
+    scene = make_scene("demo", seed=1, num_frames=3, height=20, width=24)
+    build = partial(preprocess.build, scene.video, tmp_path / "data", flow=SceneFlow(scene), quiet=True)
+    build()
+    run(tmp_path / "data", tmp_path / "run", "--num_iters", 1)
+    build(masks=scene_masks(tmp_path, scene))  # which nothing is trained by
+    run(tmp_path / "data", tmp_path / "run", "--num_iters", 2, "--resume")
+    build(cycle_threshold=2.0)
+    with pytest.raises(UserError, match="--resume: .* was preprocessed anew since, with other settings"):
+        run(tmp_path / "data", tmp_path / "run", "--num_iters", 3, "--resume")
+    assert checkpoints.read(checkpoints.newest(tmp_path / "run"))["step"] == 2
+
+
+def scene_masks(folder, scene):
+    """Masks of all frames, as images in a folder."""
+    for i in range(scene.num_frames):
+        write_image(folder / f"masks/{i:05d}.png", scene.mask(i).astype(np.uint8) * 255)
+    return folder / "masks"
 
 
 @pytest.mark.parametrize("rendering", ["volume", "surface"])
