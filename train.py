@@ -183,7 +183,7 @@ def loop(run, objective, curves, stop, bar, out_dir):
                 progress = clock.progress(run.step)
                 continue
             if log_is_due:  # not where a run happens to end: a resumed one sees the same maps
-                ranks.average([sampler.running])
+                ranks.average(sampler.learned())
                 sampler.publish()
             run.good = run.snapshot()
             check_data(run, curves, out_dir)

@@ -300,6 +300,10 @@ class Sampler:
         step = SETTINGS.rate * (total / number.clamp(min=1) - running)
         self.running += torch.where(number > 0, step, 0).view_as(self.running)
 
+    def learned(self):
+        """What batches have taught it, in place: tensors, or None. Of several processes each sees its own batches."""
+        return [self.running]
+
     def beliefs(self):
         """{name: tensor} of what else the curves are to show."""
         return {}

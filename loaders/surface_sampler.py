@@ -79,6 +79,9 @@ class SurfaceSampler(Sampler):
         """{name: how far a source of evidence is believed}, and other_beliefs, for the curves."""
         return (self.evidence.beliefs() if self.evidence else {}) | self.other_beliefs
 
+    def learned(self):
+        return super().learned() + ([self.evidence.belief] if self.evidence else [])
+
     def learn(self, batch, error):
         flow = batch._replace(weight=batch.weight * (batch.evidence < 0))  # error maps are of flow
         super().learn(flow, error)

@@ -101,3 +101,17 @@ def test_evidence_takes_the_last_points_of_a_batch_and_leaves_the_others(pool, t
     other.use_evidence(0.25)
     other.load_state_dict(sampler.state_dict())
     assert torch.equal(other.evidence.belief, sampler.evidence.belief)
+
+
+def test_what_processes_average_is_what_the_next_batches_weigh_by(pool):
+    """Written in place, as ranks.average does."""
+    sampler = SurfaceSampler(pool, online=True)
+    assert len(sampler.learned()) == 1
+    sampler.evidence, sampler.evidence_share = EvidenceSampler([right()], pool), 0.5
+    running, belief = sampler.learned()
+    running.fill_(3.0)
+    belief.fill_(0.25)
+    sampler.publish()
+    assert (sampler.error_maps == 3).all() and sampler.beliefs()["evidence/right to 1 apart"] == 0.25
+    batch = sampler.sample(200, 8, 1)  # pairs of neighbours weigh 1
+    assert batch.weight[batch.evidence >= 0].unique().tolist() == [0.25]
