@@ -34,7 +34,7 @@ class TrackingSettings:
     same_motion: float = 1.0  # px: neighbouring pixels whose flow differs by less are of one surface
     flow_error: float = 0.25  # px: of flow to the next frame that comes back to its start exactly
     lost: float = 8.0  # px: flow with this error arrives nowhere
-    sure: float = 1.0  # px: flow of a smaller error tells how far off the model is, which is at least this
+    sure: float = 1.0  # px: flow of a smaller error tells how far off the model is
     share_odds: float = 2.8  # log odds that a point is seen: of flows that all agree
     error_odds: float = 2.0  # the same, per log of their error
     model_odds: float = 1.0  # the same, of a model that sees the point
@@ -302,7 +302,7 @@ def merge(walk, tracks, unit=1.0):
     away = np.linalg.norm(walk.places - tracks, axis=-1)
     sure = np.where((walk.error > 0) & (walk.error < unit * SETTINGS.sure), away, np.nan)
     sure[:, 0] = np.where(np.isnan(sure).all(1), unit * SETTINGS.lost, sure[:, 0])  # no sure flow at all
-    usual = np.square(np.nanmedian(sure, axis=1))[:, None] + (unit * SETTINGS.sure) ** 2
+    usual = np.square(np.nanmedian(sure, axis=1))[:, None]
     variance = np.square(np.where(found, walk.error, 1))
     to_model = np.where(found, variance / (variance + usual + np.square(away)), 1)[..., None]
     return (walk.places + to_model * (tracks - walk.places)).astype(np.float32), np.where(found, away, 0)

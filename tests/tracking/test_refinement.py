@@ -182,7 +182,7 @@ def test_model_and_flow_are_averaged_by_their_errors():
     """At the query, with flow that is sure, that is not, that is far from the model, and with none."""
     walk = one_walk([[1, 0], [1, 0], [1, 0], [40, 0], [7, 7]], [0, 0.5, 3, 0.9, np.inf], [1, 1, 1, 1, 0])
     merged, away = refinement.merge(walk, np.zeros((1, 5, 2), np.float32))
-    usual = np.median([1, 40]) ** 2 + refinement.SETTINGS.sure**2  # of the two that are sure
+    usual = np.median([1, 40]) ** 2  # of the two that are sure
     assert away[0].tolist() == [1, 1, 1, 40, 0]
     assert merged[0, 0, 0] == 1
     np.testing.assert_allclose(merged[0, 1:3, 0], [1 - v / (v + usual + 1) for v in (0.25, 9)], rtol=1e-5)
@@ -190,21 +190,21 @@ def test_model_and_flow_are_averaged_by_their_errors():
 
 
 def test_each_model_track_has_its_own_error(monkeypatch):
-    """One track is 2 px off sure flow, the other has none; what is sure was doubled, for 1 px is its own square."""
+    """One track is 2 px off sure flow, the other has none; what is sure was doubled."""
     monkeypatch.setattr(refinement, "SETTINGS", replace(refinement.SETTINGS, sure=2.0))
     walk = refinement.Walk(np.float32([[[5, 5], [7, 5]], [[5, 5], [5, 9]]]), np.float32([[0, 1.5], [0, 4]]),
                            np.ones((2, 2), np.float32))
     merged, away = refinement.merge(walk, np.float32([[[5, 5], [5, 5]], [[5, 5], [5, 6]]]))
     assert away.tolist() == [[0, 2], [0, 3]] and merged.dtype == np.float32
-    # squared errors: of flow 2.25, of the model 2^2 and at least 2^2, and its distance 2^2; then 16, 8^2 + 2^2, 3^2
-    assert merged[0, 1].tolist() == pytest.approx([7 - 2 * 2.25 / (2.25 + 8 + 4), 5])
-    assert merged[1, 1].tolist() == pytest.approx([5, 9 - 3 * 16 / (16 + 68 + 9)])
+    # squared errors: of flow 2.25, of the model 2^2, and its distance 2^2; then 16, 8^2, 3^2
+    assert merged[0, 1].tolist() == pytest.approx([7 - 2 * 2.25 / (2.25 + 4 + 4), 5])
+    assert merged[1, 1].tolist() == pytest.approx([5, 9 - 3 * 16 / (16 + 64 + 9)])
 
 
 def test_a_model_is_averaged_with_flow_that_is_never_sure():
     walk = one_walk([[0, 0], [2, 0]], [0, 5], [1, 1])
     merged = refinement.merge(walk, np.zeros((1, 2, 2), np.float32))[0]
-    usual = refinement.SETTINGS.lost**2 + refinement.SETTINGS.sure**2
+    usual = refinement.SETTINGS.lost**2
     assert merged[0, 1, 0] == pytest.approx(2 - 2 * 25 / (25 + usual + 4))
 
 
