@@ -15,7 +15,7 @@ MAY_IMPORT = {  # of ours, besides itself and files; the commands may import eve
     "preprocess": {"flow", "loaders", "tracking", "util"},
     "checkpoints": {"configs", "loaders", "networks", "util"},
     "training": {"checkpoints", "loaders", "losses", "networks", "util"},
-    "tracking": {"loaders", "networks", "util"},
+    "tracking": {"flow", "loaders", "networks", "util"},  # of flow: how points that others know carry what is around
     "exports": {"loaders", "tracking", "util"},
     "pipeline": {"loaders", "preprocess", "util"},
     "outputs": {"checkpoints", "flow", "loaders", "networks", "tracking", "util"},

@@ -20,6 +20,8 @@ import numpy as np
 from scipy.linalg import solveh_banded
 
 from loaders.data_dir import DataDir, mask_bit, mask_byte
+from loaders.evidence import read_evidence
+from tracking.witnesses import distances_from
 from util import UserError, inside_image, length_unit
 
 
@@ -179,7 +181,9 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     """
     hops = Hops.of(data)
     walk = walk_all(hops, frames, pixels, range(data.num_frames), progress)
-    merged, away = merge(walk, tracks, hops.unit)
+    evidence = read_evidence(data.path, data.num_frames)
+    witnessed = evidence and distances_from(evidence, frames, pixels, (walk.places, tracks), (data.height, data.width))
+    merged, away = merge(walk, tracks, hops.unit, witnessed)
     model_odds = SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
     scores = occlusion(flow_odds(walk, hops.unit) + model_odds)
     merged = np.where((scores > SETTINGS.surely_hidden)[..., None], tracks, merged)
@@ -291,20 +295,25 @@ def consensus(ends, errors, weights):
     return np.einsum("sn,snc->nc", part, ends), error, agreement
 
 
-def merge(walk, tracks, unit=1.0):
+def merge(walk, tracks, unit=1.0, witnessed=()):
     """A walk and a model's tracks (n, M, 2) averaged -> tracks, and pixels (n, M) that they are apart, 0 with no flow.
 
     The model's error is its point's median distance from flow that is sure. Its squared distance from flow counts as an
-    error of it too, so that flow stands where they disagree; where there is no flow the model does. unit: see
-    util.length_unit.
+    error of it too, so that flow stands where they disagree; where there is no flow the model does. Where evidence says
+    who is right, the distance of each from that counts in place of it. unit: see util.length_unit; witnessed: those
+    distances (n, M), of flow's places and of the model's, NaN where nothing is known (tracking/witnesses.py).
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)
     sure = np.where((walk.error > 0) & (walk.error < unit * SETTINGS.sure), away, np.nan)
     sure[:, 0] = np.where(np.isnan(sure).all(1), unit * SETTINGS.lost, sure[:, 0])  # no sure flow at all
     usual = np.square(np.nanmedian(sure, axis=1))[:, None]
-    variance = np.square(np.where(found, walk.error, 1))
-    to_model = np.where(found, variance / (variance + usual + np.square(away)), 1)[..., None]
+    variance, of_model = np.square(np.where(found, walk.error, 1)), away
+    if len(witnessed):
+        known = np.isfinite(witnessed[1])
+        variance, of_model = variance + np.where(known, witnessed[0], 0) ** 2, np.where(known, witnessed[1], away)
+    total = (variance + usual + np.square(of_model)).clip(1e-12)  # 0 at the query of a model that is never off
+    to_model = np.where(found, variance / total, 1)[..., None]
     return (walk.places + to_model * (tracks - walk.places)).astype(np.float32), np.where(found, away, 0)
 
 

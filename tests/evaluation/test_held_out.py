@@ -129,8 +129,8 @@ def test_no_sampler_draws_or_asks_a_pair_that_is_held_out(even, kind, storage, m
 def test_training_is_the_same_to_the_bit_whatever_the_held_out_flow_says(even, tmp_path, rendering):
     pairs = held_out.choose(even, SHARE, 0)
     other = translation(tmp_path / "other", wrong=pairs)
-    options = [*RENDERING[rendering], "--num_iters", 3, "--held_out", SHARE]
-    options += ["--depth_start", "occlusions"] if rendering == "surface" else []
+    options = ["--depth_start", "occlusions"] if rendering == "surface" else []
+    options += [*RENDERING[rendering], "--num_iters", 3, "--held_out", SHARE]
     weights = [run(data.path, tmp_path / data.path.name, *options)["model"] for data in (even, other)]
     assert_equal(*weights)
     used = run(other.path, tmp_path / "used", *options[:-1], 0)["model"]

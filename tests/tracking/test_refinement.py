@@ -178,36 +178,6 @@ def one_walk(places, error, share):
     return refinement.Walk(np.float32([places]), np.float32([error]), np.float32([share]))
 
 
-def test_model_and_flow_are_averaged_by_their_errors():
-    """At the query, with flow that is sure, that is not, that is far from the model, and with none."""
-    walk = one_walk([[1, 0], [1, 0], [1, 0], [40, 0], [7, 7]], [0, 0.5, 3, 0.9, np.inf], [1, 1, 1, 1, 0])
-    merged, away = refinement.merge(walk, np.zeros((1, 5, 2), np.float32))
-    usual = np.median([1, 40]) ** 2  # of the two that are sure
-    assert away[0].tolist() == [1, 1, 1, 40, 0]
-    assert merged[0, 0, 0] == 1
-    np.testing.assert_allclose(merged[0, 1:3, 0], [1 - v / (v + usual + 1) for v in (0.25, 9)], rtol=1e-5)
-    assert merged[0, 3, 0] > 39.9 and (merged[0, 4] == 0).all()
-
-
-def test_each_model_track_has_its_own_error(monkeypatch):
-    """One track is 2 px off sure flow, the other has none; what is sure was doubled."""
-    monkeypatch.setattr(refinement, "SETTINGS", replace(refinement.SETTINGS, sure=2.0))
-    walk = refinement.Walk(np.float32([[[5, 5], [7, 5]], [[5, 5], [5, 9]]]), np.float32([[0, 1.5], [0, 4]]),
-                           np.ones((2, 2), np.float32))
-    merged, away = refinement.merge(walk, np.float32([[[5, 5], [5, 5]], [[5, 5], [5, 6]]]))
-    assert away.tolist() == [[0, 2], [0, 3]] and merged.dtype == np.float32
-    # squared errors: of flow 2.25, of the model 2^2, and its distance 2^2; then 16, 8^2, 3^2
-    assert merged[0, 1].tolist() == pytest.approx([7 - 2 * 2.25 / (2.25 + 4 + 4), 5])
-    assert merged[1, 1].tolist() == pytest.approx([5, 9 - 3 * 16 / (16 + 64 + 9)])
-
-
-def test_a_model_is_averaged_with_flow_that_is_never_sure():
-    walk = one_walk([[0, 0], [2, 0]], [0, 5], [1, 1])
-    merged = refinement.merge(walk, np.zeros((1, 2, 2), np.float32))[0]
-    usual = refinement.SETTINGS.lost**2
-    assert merged[0, 1, 0] == pytest.approx(2 - 2 * 25 / (25 + usual + 4))
-
-
 def test_consensus_is_the_mean_of_what_agrees_with_the_best():
     """Points: two exact flows and a lost one; one flow among inf; none; two that contradict each other by weight."""
     ends = np.zeros((3, 4, 2), np.float32)
@@ -289,7 +259,7 @@ def test_visibility_of_model_and_flow_by_hand(monkeypatch):
     """2.8 a share, -2 a log of the error, 1 if the model sees the point, -0.4 a log of how far they differ."""
     e, arguments, smoothed = np.e, [], []
     walk = one_walk([[4, 0]] * 5, [0, 1, 1, e, np.inf], [1, 0.5, 0.5, 0.5, 0])
-    data, hops = SimpleNamespace(num_frames=5), SimpleNamespace(unit=1.0)
+    data, hops = SimpleNamespace(num_frames=5, path="nowhere"), SimpleNamespace(unit=1.0)
     monkeypatch.setattr(refinement.Hops, "of", lambda asked: hops if asked is data else None)
     monkeypatch.setattr(refinement, "walk_all", lambda *asked: arguments.append(asked) or walk)
     monkeypatch.setattr(refinement, "smooth", lambda *asked: smoothed.append(asked) or asked[0])
@@ -336,7 +306,8 @@ def test_surely_hidden_points_keep_the_models_track(monkeypatch):
     monkeypatch.setattr(refinement, "smooth", lambda tracks, frames, seen, unit: tracks)
     tracks = np.float32([places])
     tracks[0, 2] = [12, 5]
-    found, scores = refinement.refine(SimpleNamespace(num_frames=5), np.zeros(1, int), None, tracks, np.ones((1, 5)))
+    data = SimpleNamespace(num_frames=5, path="nowhere")
+    found, scores = refinement.refine(data, np.zeros(1, int), None, tracks, np.ones((1, 5)))
     assert scores[0, 2] > refinement.SETTINGS.surely_hidden and (found[0, 2] == tracks[0, 2]).all()
     assert (scores[0, [0, 1, 3, 4]] < 0.5).all()
 

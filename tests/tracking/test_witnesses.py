@@ -1,0 +1,60 @@
+"""How far tracks are from what others know, by points whose motion is a closed form."""
+
+import numpy as np
+import pytest
+
+from loaders.evidence import evidence_of, of_tracks
+from tracking.witnesses import SETTINGS, distances_from
+
+SIZE, N = (60, 100), 3
+TURN, SHIFT = np.array([[0.03, -0.02], [0.02, 0.03]]), np.array([4.0, -1.5])
+
+
+def moved(points, frames):
+    """Points (..., 2) of frame 0, `frames` frames later."""
+    return points + frames * (points @ TURN.T + SHIFT)
+
+
+def lattice():
+    """Points 6 px apart in the left half of frame 0."""
+    x, y = np.meshgrid(np.arange(3, 50, 6.0), np.arange(3, 60, 6.0))
+    return np.stack([x, y], axis=-1).reshape(-1, 2)
+
+
+@pytest.fixture
+def known():
+    positions = np.stack([moved(lattice(), t) for t in range(N)], axis=1)
+    return of_tracks("known", positions, np.ones(positions.shape[:2], bool), {(0, 1), (0, 2), (1, 2)})
+
+
+def test_a_query_goes_as_the_points_around_it_whichever_way_in_time(known):
+    start = np.random.default_rng(0).uniform([8, 8], [40, 50], (20, 2))
+    truth = np.stack([moved(start, t) for t in range(N)], axis=1)
+    off = np.array([[0, 0], [3, 4], [0, 1]])
+    for frame in (0, 2):
+        frames = np.full(20, frame)
+        right, wrong = distances_from([known], frames, truth[:, frame], [truth, truth + off], SIZE)
+        others = [t for t in range(N) if t != frame]
+        assert np.isnan(right[:, frame]).all() and np.isnan(wrong[:, frame]).all()
+        assert right[:, others].max() < 0.05  # of 10 px: stiffness takes a little of the turning
+        np.testing.assert_allclose(wrong[:, others], np.tile(np.hypot(*off.T)[others], (20, 1)), atol=0.05)
+
+
+def test_nothing_is_said_out_of_reach_and_of_pairs_that_nobody_knows(known):
+    reach = SETTINGS.reach * max(SIZE)
+    pixels = np.array([[45 + reach - 0.5, 33], [45 + reach + 0.5, 33]])  # the lattice ends at 45
+    still = np.repeat(pixels[:, None], N, axis=1)
+    (found,) = distances_from([known], np.zeros(2, int), pixels, [still], SIZE)
+    assert np.isfinite(found[0, 1:]).all() and np.isnan(found[1]).all()
+    of_one_pair = evidence_of("one", known.frames[:80], known.points[:80], known.weight[:80])
+    (found,) = distances_from([of_one_pair], np.zeros(2, int), pixels, [still], SIZE)
+    assert np.isfinite(found[0, 1]) and np.isnan(found[0, 2])
+
+
+def test_points_that_no_other_agrees_with_say_nothing(known):
+    """A second source puts a few points, each on its own, far from where they go."""
+    start = np.array([[10.0, 12], [24, 30], [38, 50]])
+    wrong = evidence_of("wrong", np.tile([0, 1], (3, 1)), np.stack([start, start + [20, 15]], 1), np.ones(3))
+    track = np.stack([start, moved(start, 1), moved(start, 2)], axis=1)
+    (found,) = distances_from([known, wrong], np.zeros(3, int), start, [track], SIZE)
+    assert found[:, 1:].max() < 0.1
