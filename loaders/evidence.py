@@ -5,6 +5,7 @@
         points (M, 2, 2) float32  where one point is in either frame, (x, y) in pixels of the data directory's frames
         weight (M,) float32     in (0, 1]: how far the source itself trusts it
         source () str           where it comes from, in words
+        followed () bool        whether its points were followed through the video, not matched; older files lack it
 
 Conventions: pixels have integer centres; M correspondences, of N frames. A file that is there is complete.
 """
@@ -30,6 +31,7 @@ class Evidence:
     points: np.ndarray
     weight: np.ndarray
     source: str = ""
+    followed: bool = False
 
     def between(self, i, j):
         """points_1 (n, 2), points_2 (n, 2), weight (n,) of what is known in both frames i and j; n may be 0."""
@@ -41,7 +43,7 @@ class Evidence:
         return points[:, 0], points[:, 1], self.weight[first:last]
 
 
-def evidence_of(name, frames, points, weight, source="", most=MOST, seed=0):
+def evidence_of(name, frames, points, weight, source="", most=MOST, seed=0, followed=False):
     """Evidence of rows in any order and direction: frames (M, 2), points (M, 2, 2), weight (M,); at most `most`."""
     frames = np.asarray(frames, np.int32)
     points, weight = np.asarray(points, np.float32), np.asarray(weight, np.float32)
@@ -52,7 +54,7 @@ def evidence_of(name, frames, points, weight, source="", most=MOST, seed=0):
     frames = np.where(back[:, None], frames[:, ::-1], frames)
     points = np.where(back[:, None, None], points[:, ::-1], points)
     order = np.lexsort((frames[:, 1], frames[:, 0]))
-    return Evidence(name, frames[order], points[order], weight[order], source)
+    return Evidence(name, frames[order], points[order], weight[order], source, followed)
 
 
 def of_tracks(name, positions, visible, pairs, source="", most=MOST):
@@ -65,14 +67,14 @@ def of_tracks(name, positions, visible, pairs, source="", most=MOST):
     frames = np.repeat(np.array(pairs, np.int32).reshape(-1, 2), [len(points) for points in both], axis=0)
     ends = [np.stack([positions[points, i], positions[points, j]], axis=1) for points, (i, j) in zip(both, pairs)]
     points = np.concatenate(ends) if ends else np.empty((0, 2, 2))
-    return evidence_of(name, frames, points, np.ones(len(points)), source)
+    return evidence_of(name, frames, points, np.ones(len(points)), source, followed=True)
 
 
 def write_evidence(folder, evidence):
     """Write a source's file into the data directory `folder`."""
     with atomic_path(Path(folder) / FOLDER / f"{evidence.name}.npz") as temporary:
         np.savez(temporary, frames=evidence.frames, points=evidence.points, weight=evidence.weight,
-                 source=np.array(evidence.source))
+                 source=np.array(evidence.source), followed=np.array(evidence.followed))
 
 
 def read_evidence(folder, num_frames):
@@ -92,7 +94,8 @@ def read_source(path, num_frames):
                         f"{points.shape}, {weight.shape}")
     if len(frames) and not 0 <= frames.min() <= frames.max() < num_frames:
         raise UserError(f"{path}: frames {frames.min()} to {frames.max()}; expected 0 to {num_frames - 1}")
-    return Evidence(path.stem, frames, points, weight, str(arrays["source"]))
+    followed = np.any(arrays.get("followed", False))
+    return Evidence(path.stem, frames, points, weight, str(arrays["source"]), bool(followed))
 
 
 def stored_evidence(folder, name, source, num_frames):

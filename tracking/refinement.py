@@ -181,7 +181,7 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     """
     hops = Hops.of(data)
     walk = walk_all(hops, frames, pixels, range(data.num_frames), progress)
-    evidence = read_evidence(data.path, data.num_frames)
+    evidence = [one for one in read_evidence(data.path, data.num_frames) if one.followed]
     witnessed = evidence and distances_from(evidence, frames, pixels, (walk.places, tracks), (data.height, data.width))
     merged, away = merge(walk, tracks, hops.unit, witnessed)
     model_odds = SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)

@@ -56,7 +56,9 @@ def test_file_and_back(tmp_path):
     (back,) = read_evidence(tmp_path, 4)
     assert (back.name, back.source) == ("small", "by hand")
     assert all(np.array_equal(getattr(back, name), getattr(small(), name)) for name in ("frames", "points", "weight"))
-    assert read_evidence(tmp_path / "elsewhere", 4) == []
+    assert not back.followed and read_evidence(tmp_path / "elsewhere", 4) == []
+    write_evidence(tmp_path, of_tracks("t", np.zeros((3, 4, 2)), np.ones((3, 4), bool), {(0, 1)}))
+    assert [one.followed for one in read_evidence(tmp_path, 4)] == [False, True]
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -1,9 +1,14 @@
 """How far tracks are from what others know, by points whose motion is a closed form."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from loaders.evidence import evidence_of, of_tracks
+from loaders.data_dir import DataDir
+from loaders.evidence import evidence_of, of_tracks, write_evidence
+from tracking import refinement
 from tracking.witnesses import SETTINGS, distances_from
 
 SIZE, N = (60, 100), 3
@@ -58,3 +63,22 @@ def test_points_that_no_other_agrees_with_say_nothing(known):
     track = np.stack([start, moved(start, 1), moved(start, 2)], axis=1)
     (found,) = distances_from([known, wrong], np.zeros(3, int), start, [track], SIZE)
     assert found[:, 1:].max() < 0.1
+
+
+def test_tracks_stored_beside_the_flow_judge_a_model_and_matches_do_not(truth_scene, truth_data, tmp_path):
+    """The flow is right, the model 3 px off; tracks that say as the model does bring both nearer to it."""
+    shutil.copytree(truth_data, tmp_path / "data")
+    data, frames, random = DataDir.open(tmp_path / "data"), np.full(30, 2), np.random.default_rng(1)
+    pixels, off = random.uniform([4, 4], [51, 35], (30, 2)).astype(np.float32), np.zeros((7, 2), np.float32)
+    off[[0, 1, 3, 4, 5, 6], 0] = 3
+    truth, visible = truth_scene.tracks(2, pixels)
+    tracks, scores = (truth + off).astype(np.float32), np.zeros((30, 7), np.float32)
+    positions, seen = truth_scene.tracks(2, random.uniform(0, [55, 39], (150, 2)))
+    known = of_tracks("known", positions + off, seen, {(min(2, j), max(2, j)) for j in range(7) if j != 2})
+    away = []
+    for evidence in (None, replace(known, followed=False), known):
+        if evidence is not None:
+            write_evidence(data.path, evidence)
+        found = refinement.refine(data, frames, pixels, tracks, scores)[0]
+        away.append(np.linalg.norm(found - tracks, axis=-1)[visible].mean())
+    assert away[0] == away[1] and away[2] < 0.8 * away[0]
