@@ -77,7 +77,7 @@ def check_same_run(state, config, data):
                         "folder, from the run's weights with --init_from if you like")
     free = {"num_iters", "max_minutes", "device", "threads", "storage", "graph"}
     free |= {option.name for option in OPTIONS if option.group == "logging"}
-    before = {"held_out": 0.0} | state["config"]  # older runs held nothing out
+    before = {"held_out": 0.0, "layer": -1} | state["config"]  # older runs held nothing out, and were of everything
     for key, value in vars(config).items():
         if key not in free and before.get(key, value) != value:
             raise UserError(f"--resume: {key} is {value} here but {before[key]} in the run; expected the same")

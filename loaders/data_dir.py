@@ -164,7 +164,8 @@ class DataDir:
     @property
     def recipe(self):
         """Text that differs where preprocessing was asked for anything else that training reads."""
-        wanted = {name: asked for name, asked in self.manifest["settings"].items() if name != "masks"}
+        settings = self.manifest["settings"]
+        wanted = {name: asked for name, asked in settings.items() if name != "masks" and asked is not None}
         return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
 
     # The video

@@ -5,7 +5,7 @@
         points (M, 2, 2) float32  where one point is in either frame, (x, y) in pixels of the data directory's frames
         weight (M,) float32     in (0, 1]: how far the source itself trusts it
         source () str           where it comes from, in words
-        followed () bool        whether its points were followed through the video, not matched; older files lack it
+        followed () bool        whether its points were followed through the video, not matched; in older files: tracks
 
 Conventions: pixels have integer centres; M correspondences, of N frames. A file that is there is complete.
 """
@@ -94,8 +94,9 @@ def read_source(path, num_frames):
                         f"{points.shape}, {weight.shape}")
     if len(frames) and not 0 <= frames.min() <= frames.max() < num_frames:
         raise UserError(f"{path}: frames {frames.min()} to {frames.max()}; expected 0 to {num_frames - 1}")
-    followed = np.any(arrays.get("followed", False))
-    return Evidence(path.stem, frames, points, weight, str(arrays["source"]), bool(followed))
+    source = str(arrays["source"])
+    followed = np.any(arrays.get("followed", source.startswith("tracks ")))
+    return Evidence(path.stem, frames, points, weight, source, bool(followed))
 
 
 def stored_evidence(folder, name, source, num_frames):

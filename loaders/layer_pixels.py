@@ -5,17 +5,22 @@ import torch
 
 from util import UserError
 
+UNKNOWN = 255  # no layer's label
+
 
 def layer_masks(data, layer):
     """Where frames show a layer, bool (N, H, W). UserError where the data directory knows of none such."""
-    labels = [data.layers(i) for i in range(data.num_frames)]
-    if any(found is None for found in labels):
-        raise UserError(f"layer {layer}: {data.path} has no layers; preprocess with --layers, or leave it out")
-    masks = np.stack([found[0] == layer for found in labels])
-    if not masks.any():
-        seen = ", ".join(str(number) for number in np.unique([found[0] for found in labels]) if number < 255)
-        raise UserError(f"layer {layer}: in no frame of {data.path}, whose layers are {seen}")
-    return masks
+    masks, numbers = [], set()
+    for i in range(data.num_frames):
+        found = data.layers(i)
+        if found is None:
+            raise UserError(f"layer {layer}: {data.path} has no layers; preprocess with --layers, or leave it out")
+        masks.append(found[0] == layer)
+        numbers |= set(np.unique(found[0]).tolist()) - {UNKNOWN}
+    if layer not in numbers:
+        raise UserError(f"layer {layer}: in no frame of {data.path}, whose layers are "
+                        f"{', '.join(map(str, sorted(numbers)))}")
+    return np.stack(masks)
 
 
 class LayerPixels:

@@ -4,6 +4,7 @@ Where the volume's sampler draws reliable correspondences only, surfaces also le
 that the model puts at a pixel where the backward flow leads elsewhere must lie behind what is seen there.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,6 +69,9 @@ class SurfaceSampler(Sampler):
     def use_layer(self, number):
         """Draw points of this object alone. UserError where the data directory knows of none such."""
         self.layer = LayerPixels(layer_masks(self.pool.data, number), self.pool.device)
+        pixels = torch.zeros(self.pool.num_frames, math.prod(self.grid), device=self.pool.device).scatter_add_(
+            1, self.cell_of_pixel.expand(self.pool.num_frames, -1), self.layer.masks.float())
+        self.share_of_layer = (pixels > 0).float().mean(1).cpu().numpy()  # of the cells of error maps, each frame
 
     def use_evidence(self, share):
         """Draw this share of the points from what the data directory holds of evidence; nothing where it holds none."""
@@ -137,7 +141,9 @@ class SurfaceSampler(Sampler):
     def _choose_pairs(self, num_pairs, max_interval):
         if not self.layer:
             return super()._choose_pairs(num_pairs, max_interval)
-        wanted = self.layer.frames * (1.0 if self.frame_error is None else self.frame_error)
+        wanted = self.layer.frames * 1.0
+        if self.frame_error is not None:  # a mean over all cells, of which those beside the layer have no error
+            wanted *= self.frame_error / self.share_of_layer.clip(1e-9)
         sources = self.random.choice(self.pool.num_frames, num_pairs, p=wanted / wanted.sum())
         return self._choose_targets(sources, max_interval)
 

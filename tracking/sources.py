@@ -104,18 +104,22 @@ class RunSource:
     def of_layer(self):
         """bool (N, H, W): the pixels of the layer that the run was fitted to alone, or None if to all there is.
 
-        UserError when the data directory, which knows them, is gone.
+        UserError when the data directory, which knows them, is gone, or of another video.
         """
         if self.masks is None and self.run.layer >= 0:
-            self.masks = layer_masks(DataDir.open(self.data_dir), self.run.layer)
+            data = DataDir.open(self.data_dir)
+            data.check_same_video(self.run.video)
+            self.masks = layer_masks(data, self.run.layer)
         return self.masks
 
     def flow(self, i, j):
         options = {"method": self.method} | chunk_option(self.chunk)
         found = query.dense_flow(self.run.model, i, j, **options)
         flow, score = (tensor.cpu().numpy() for tensor in found)
+        beside = None  # (H, W) bool: what the model knows nothing of
         if self.run.layer >= 0 and (data := refinement.flow_at_hand(self.run, self.refine)):
-            y, x = (~self.of_layer()[i]).nonzero()
+            beside = ~self.of_layer()[i]
+            y, x = beside.nonzero()
             flow[y, x], score[y, x] = flow_of_pixels(data, i, j, np.stack([x, y], axis=-1).astype(np.float32))
         if not self.pins:
             return flow, score
@@ -123,8 +127,12 @@ class RunSource:
         tracks, scores = (values[:, [i, j]] for values in known)
         starts = torch.full((len(tracks),), i), torch.from_numpy(tracks[:, 0])
         found = query.track_points(self.run.model, *starts, [i, j], **options)
-        led = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score"))
-        return pins.correct_flow([images[i], images[j]], flow, score, tracks, scores, *led)
+        led, led_scores = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score"))
+        if beside is not None:
+            rows = beside[nearest_pixels(tracks[:, 0], self.size)]
+            ends, hidden = flow_of_pixels(data, i, j, tracks[rows, 0])
+            led[rows], led_scores[rows] = np.stack([tracks[rows, 0], tracks[rows, 0] + ends], axis=1), hidden[:, None]
+        return pins.correct_flow([images[i], images[j]], flow, score, tracks, scores, led, led_scores)
 
 
 class FlowSource:

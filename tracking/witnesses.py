@@ -1,8 +1,8 @@
 """What evidence says of tracks: who is right where a model and flow disagree.
 
 The nearest point to a query that a tracker knows in both frames says where the query would be, by the affine motion of
-the points around it (flow/point_tracks.py). It is near, not it, and may be wrong; so it is not gone after, but what is
-far from it is believed less. Matches of features are too coarse for that (benchmarks/NOTES.md).
+the points around it (flow/point_tracks.py). It is near, not it, may be of another surface, or wrong; so it is not gone
+after, but what is far from it is believed less. Matches of features are too coarse for that (benchmarks/NOTES.md).
 
 Conventions: Q queries, N frames; pixels (x, y) with integer centres at the processed size; numpy.
 """

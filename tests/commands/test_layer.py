@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import checkpoints
 import preprocess
 import track
 import train
@@ -62,6 +63,12 @@ def test_what_is_refused(layered, capsys):
     arguments = ["--data_dir", layered / "data", "--out_dir", layered / "other", *STEPS]
     default = ["--config", ROOT / "configs/default.txt"]
     assert "layer 9: in no frame of" in refused(capsys, train.main, *default, *arguments, "--layer", "9")
-    assert "layer acts on rendering surface" in refused(capsys, train.main, *arguments, "--layer", "1")
+    volume = ["--data_dir", layered / "data", "--out_dir", layered / "other", "--layer", "1"]
+    assert "layer acts on rendering surface" in refused(capsys, train.main, *volume)
     resumed = ["--data_dir", layered / "data", "--out_dir", layered / "run", *STEPS, "--resume"]
     assert "layer is -1 here but 1 in the run" in refused(capsys, train.main, *default, *resumed)
+    newest = checkpoints.newest(layered / "run")
+    state = checkpoints.read(newest)
+    del state["config"]["layer"]  # as runs were from before there was any such
+    checkpoints.save(newest, state)
+    assert "layer is 1 here but -1 in the run" in refused(capsys, train.main, *default, *resumed, "--layer", "1")

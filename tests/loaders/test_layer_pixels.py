@@ -53,6 +53,19 @@ def test_points_are_on_the_object_and_all_of_it_alike(by_error):
         assert share == pytest.approx([0.5 + 0.5 * 4 / 6, 0.5 + 0.5 * 4 / 6, 0.25 + 0.75 * 2 / 6], abs=0.04)
 
 
+def test_frames_are_drawn_by_the_error_on_the_object_however_large_it_is():
+    """It is in two of the 12 cells of frame 1 and in one of frame 2; the error there is the same."""
+    data = LabelledData()
+    labels = np.zeros((N, H, W), np.uint8)
+    labels[1, 2:4, :4] = labels[2, 2:4, :2] = 1
+    data.labels = labels.__getitem__
+    sampler = sampler_of(data, 1, online=True)
+    sampler.running[1, 4:6], sampler.running[2, 4] = 3.0, 3.0
+    sampler.publish()
+    frames = sampler.sample(1000, 4, N).frames_1
+    assert set(frames.tolist()) == {1, 2} and (frames == 1).float().mean().item() == pytest.approx(0.5, abs=0.06)
+
+
 def test_evidence_is_of_the_object_alone():
     """Evidence that begins beside it is left out, and the flow's points stay in its place."""
     class Evidence:
