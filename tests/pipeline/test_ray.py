@@ -21,15 +21,15 @@ def test_killed_worker_and_killed_driver(videos, undisturbed, tmp_path):
     command = [videos / "a.mp4", videos / "broken.mp4", videos / "more", "--out", out, "--ray", "local", *FAST]
     driver = drivers.start(log, *command)
     try:
-        process, worker, first = drivers.wait_for(lambda: drivers.training(out), driver)
+        killed, worker, first = drivers.wait_for(lambda: drivers.training(out), driver)
         drivers.kill(worker)
-        drivers.wait_for(lambda: drivers.is_gone(process))
+        drivers.wait_for(lambda: drivers.is_gone(killed))
         words = out / first / "log.txt"
         drivers.wait_for(lambda: "--resume" in words.read_text(), driver)  # Ray has begun it again
 
         def another():
             found = drivers.training(out)
-            return found if found and found[2] != first else None
+            return found if found and found[0] != killed else None
 
         process, worker, _ = drivers.wait_for(another, driver)
     finally:

@@ -118,7 +118,7 @@ def options(**changed):
     return SimpleNamespace(**{"sampling": "hard", "error_map": "online", "seed": 3, "count_map": True, "swap": True,
                               "pair_weight": "cos", "compile": False, "graph": True, "depth_margin": 0.25,
                               "mask_near": 0.5, "depth_start": "occlusions", "flow_robust_start": 8.0,
-                              "flow_robust_px": 2.0, "evidence_share": 0, "w_depth_rank": 0} | changed)
+                              "flow_robust_px": 2.0, "evidence_share": 0, "layer": -1, "w_depth_rank": 0} | changed)
 
 
 @pytest.mark.parametrize("changed, expected", [
