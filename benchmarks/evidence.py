@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.experiments import (
-    RAFT_SMALL,
+    FLOW_OPTIONS,
     REAL_VIDEOS,
     SHARED,
     Method,
@@ -34,7 +34,7 @@ from evaluation.predictions import TracksFile, open_baseline
 from evaluation.scoring import score
 from loaders.data_dir import read_image, write_image
 from preprocess import build
-from tracking.queries import parse_queries
+from preprocess.trackers import queries_of
 from util import UserError, atomic_path, command
 
 COLUMNS = "AJ", "delta_avg", "OA", "AJ_RD", "PCK", "J", "F"
@@ -45,7 +45,6 @@ PLANTED = {"features": 0.0, "features 20": 0.2, "features 50": 0.5}  # row: shar
 DEPTHS = {"depth": 0.0, "depth 20": 0.2}  # row: share of blocks of 8 pixels whose order is upside down
 SIMULATED = {*TRACKERS, *SEVERAL, *PLANTED, *DEPTHS}  # of scenes only
 ROWS = ["none", *TRACKERS, *SEVERAL, "chained", *PLANTED, "sift", *DEPTHS, "mask"]
-FLOWS = {"dis": {"flow": "dis"}, "raft-small": {"flow": "raft", "raft_weights": RAFT_SMALL}}
 
 
 def write_tracks_file(path, positions, visible, queries):
@@ -58,11 +57,10 @@ def write_tracks_file(path, positions, visible, queries):
 def chained_tracks(work, video, step=16, every=5):
     """Positions (Q, N, 2), visible (Q, N), queries (Q, 3) of a grid in every few frames along neighbours' flow."""
     data = build(video.source, Path(work) / "data" / "neighbours" / video.name, max_side=video.max_side, fusion=False,
-                 max_interval=1, chain=False, keep_direct=True, quiet=True, workers=1, **FLOWS["raft-small"])
+                 max_interval=1, chain=False, keep_direct=True, quiet=True, workers=1, **FLOW_OPTIONS["raft-small"])
     size = data.original_height, data.original_width
     step = step * max(size) // max(data.height, data.width)
-    queries = np.concatenate([parse_queries(f"grid:{step}@{frame}", data.num_frames, size)
-                              for frame in range(0, data.num_frames, every)])
+    queries = queries_of(f"grid:{step}@every:{every}", data.num_frames, size)
     found = open_baseline("chained", data.path).predict(Truth("grid", queries, data.num_frames, video_size=size))
     return found.tracks, ~found.occluded, queries
 
@@ -151,7 +149,7 @@ def measure(row, video, args):
     """Figures {name of the tracks: {}} of one row on one video."""
     given = evidence_of_row(row, video, args.work)
     data = build(video.source, Path(args.work) / "data" / row / video.name, max_side=video.max_side, keep_direct=True,
-                 quiet=True, workers=1, **FLOWS[args.flow], **given)
+                 quiet=True, workers=1, **FLOW_OPTIONS[args.flow], **given)
     run = Path(args.work) / "runs" / row / video.name if args.steps or args.minutes else None
     if run is not None:
         length = ("--num_iters", args.steps) if args.steps else ()
@@ -182,7 +180,7 @@ def main(argv=None):
         "(default: %(default)s)")
     add("--steps", type=int, default=0, help="of training (default: no model, and flow alone is scored)")
     add("--minutes", type=float, default=0, help="of training, in place of --steps")
-    add("--flow", choices=FLOWS, default="dis", help="(default: %(default)s)")
+    add("--flow", choices=FLOW_OPTIONS, default="dis", help="(default: %(default)s)")
     add("--work", default="runs/evidence", metavar="DIR", help="(default: %(default)s)")
     add("--out", metavar="FILE", help="where the table goes (default: the work folder)")
     args = parser.parse_args(argv)

@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("OMNIMOTION_SHARED", ROOT.parent / "shared")) / "data"
 FLOWS = ("gt", "dis", "raft-small")
 RAFT_SMALL = SHARED / "weights" / "raft-small-sintel.pth"
+FLOW_OPTIONS = {"dis": {"flow": "dis"}, "raft-small": {"flow": "raft", "raft_weights": RAFT_SMALL}}  # of preprocessing
 REAL_VIDEOS = ("horsejump-high", "dog")
 
 
@@ -109,11 +110,7 @@ def prepare(work, video, flow, all_pairs=False):
     """
     if flow == "gt" and video.scene is None:
         return None  # nobody knows the true flow of a real video
-    options = {
-        "gt": {"flow": SceneFlow(video.scene) if video.scene else None},
-        "dis": {"flow": "dis"},
-        "raft-small": {"flow": "raft", "raft_weights": RAFT_SMALL},
-    }[flow]
+    options = {"flow": SceneFlow(video.scene)} if flow == "gt" else FLOW_OPTIONS[flow]
     name = flow
     if all_pairs and video.truths[0].num_frames > ALL_PAIRS_UP_TO:
         options |= {"max_interval": video.truths[0].num_frames, "chain": False}

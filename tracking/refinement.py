@@ -148,11 +148,15 @@ def moved(flows, step, points):
     return points + np.einsum("skn,sknc->snc", weight / weight.sum(1, keepdims=True), around) * step
 
 
+def nearest_pixels(points, size):
+    """Rows and columns, (...) each, of the pixels of a frame (H, W) that are nearest to points (..., 2)."""
+    return tuple(points[..., c].round().astype(int).clip(0, size[1 - c] - 1) for c in (1, 0))
+
+
 def set_at(bits, size, points):
     """bool (S, n): whether S masks of bits (B,) and size (H, W) are set at the pixels nearest to points (S, n, 2)."""
-    height, width = size
-    x, y = (points[..., c].round().astype(int).clip(0, side - 1) for c, side in ((0, width), (1, height)))
-    index = y * width + x
+    y, x = nearest_pixels(points, size)
+    index = y * size[1] + x
     found = np.stack([of_mask.take(at) for of_mask, at in zip(bits, mask_byte(index))])
     return mask_bit(found, index).astype(bool)
 

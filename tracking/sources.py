@@ -92,13 +92,15 @@ class RunSource:
         tracks, score, depth = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score", "depth"))
         data = refinement.flow_at_hand(self.run, self.refine)
         if data is not None:
-            with progress_bar("refining", score.size) as bar:
-                tracks, score = refinement.refine(data, frames, pixels, tracks, score, progress=bar.update)
+            ours = np.ones(len(frames), bool)  # what the model knows of
             if self.run.layer >= 0:
-                y, x = nearest_pixels(pixels, self.size)
-                rows = np.flatnonzero(~self.of_layer()[frames, y, x])  # the model knows nothing of them
-                tracks[rows], score[rows] = refinement.flow_tracks(data, frames[rows], pixels[rows])
-                depth[rows] = np.nan
+                ours = self.of_layer()[(frames, *refinement.nearest_pixels(pixels, self.size))]
+            with progress_bar("refining", score.size) as bar:
+                tracks[ours], score[ours] = refinement.refine(data, frames[ours], pixels[ours], tracks[ours],
+                                                              score[ours], progress=bar.update)
+                if not ours.all():  # it reads the flow anew
+                    tracks[~ours], score[~ours] = refinement.flow_tracks(data, frames[~ours], pixels[~ours], bar.update)
+            depth[~ours] = np.nan
         return tracks, score, depth
 
     def of_layer(self):
@@ -129,7 +131,7 @@ class RunSource:
         found = query.track_points(self.run.model, *starts, [i, j], **options)
         led, led_scores = (found[name].cpu().numpy() for name in ("pixels", "occlusion_score"))
         if beside is not None:
-            rows = beside[nearest_pixels(tracks[:, 0], self.size)]
+            rows = beside[refinement.nearest_pixels(tracks[:, 0], self.size)]
             ends, hidden = flow_of_pixels(data, i, j, tracks[rows, 0])
             led[rows], led_scores[rows] = np.stack([tracks[rows, 0], tracks[rows, 0] + ends], axis=1), hidden[:, None]
         return pins.correct_flow([images[i], images[j]], flow, score, tracks, scores, led, led_scores)
@@ -164,11 +166,6 @@ def flow_of_pixels(data, i, j, pixels):
         tracks, scores = refinement.flow_tracks(data, np.full(len(pixels[part]), i), pixels[part], window=window)
         flow[part], score[part] = tracks[:, j - window.start] - pixels[part], scores[:, j - window.start]
     return flow, score
-
-
-def nearest_pixels(pixels, size):
-    """Rows and columns, (n,) each, of the pixels of a frame (H, W) that are nearest to (n, 2) x, y."""
-    return tuple(pixels[:, c].round().astype(int).clip(0, size[1 - c] - 1) for c in (1, 0))
 
 
 def check_threshold(threshold):

@@ -5,12 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.helpers.walks import one_walk
 from tracking import refinement
-
-
-def one_walk(places, error, share):
-    """A Walk of one point."""
-    return refinement.Walk(np.float32([places]), np.float32([error]), np.float32([share]))
 
 
 def test_model_and_flow_are_averaged_by_their_errors():

@@ -10,6 +10,7 @@ from benchmarks.scenes import SceneFlow, make_scene
 from loaders.data_dir import pack_mask
 from preprocess import build
 from tests.helpers.analytic_run import make_run
+from tests.helpers.walks import one_walk
 from tracking import refinement
 from util import UserError, length_unit
 
@@ -172,10 +173,6 @@ def test_the_model_stands_where_no_flow_arrives_and_is_believed_where_it_agrees(
     assert np.median(near) < np.median(flow_scores[shown]) < np.median(far) < 0.5
     swapped = refinement.refine(data, *queries, model, 1 - scores)[1]
     assert np.median(swapped[shown & ~lost[:, None]]) > 1.5 * np.median(near)
-
-
-def one_walk(places, error, share):
-    return refinement.Walk(np.float32([places]), np.float32([error]), np.float32([share]))
 
 
 def test_consensus_is_the_mean_of_what_agrees_with_the_best():
