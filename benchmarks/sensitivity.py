@@ -1,8 +1,9 @@
 """What the tuned constants do: python -m benchmarks.sensitivity --stages tracking
 
-Each constant of a stage is halved and doubled, alone, on scenes with depth; the table has what AJ and the error of
-hidden positions do, so that one that changes nothing can go. Stages: tracking (on the flow and models that are in the
-work folder, seconds a constant), training (a model fitted anew for each), flow (preprocessed anew, minutes each).
+Each constant of a stage is halved and doubled, alone, on scenes with depth, so that one that changes nothing can go.
+Stages: tracking (on the flow and models that are in the work folder, seconds a constant) and training (a model fitted
+anew for each) by AJ and by the error of hidden positions; flow by how near it is to the true flow of a few frames of
+small scenes, as tracks of so few points tell little of it: the order of random guesses alone moves their AJ by a point.
 """
 
 import argparse
@@ -14,17 +15,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import checkpoints
 import train
-from benchmarks.experiments import command_line, publish, scene_video, score_baseline, score_run
+from benchmarks.experiments import command_line, named_scene, publish, scene_video, score_baseline, score_run
 from evaluation import report
+from flow.candidates import FusedFlow
 from flow.dis import DisFlow, DisSettings
+from flow.features import MatchSettings, SiftPlaces, correspondences
+from flow.point_tracks import PointFlow, PointMotions, PointSettings
 from loaders.data_dir import DataDir
 from preprocess import build
 from util import command
 
-STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; flow's are handed to its estimator
+STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; of flow: see FlowSettings
     "tracking": ("tracking.refinement",),
     "training": ("networks.grids", "training.depth_order", "training.evidence", "loaders.correspondences",
                  "loaders.surface_sampler"),
@@ -32,6 +37,17 @@ STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; flow's are h
 }
 FACTORS = (0.5, 2.0)
 FIGURES = (("flow", "AJ"), ("both", "AJ"), ("both", "hidden_median"))
+CLIP, SOURCES = (10, 96, 128), (0, 5, 9)  # frames, height, width; the frames from which there is flow, to all others
+FLOW_FIGURES = ("visible: within 1 px (%)", "visible: error, at most 5 (px)", "hidden: within 4 px (%)")
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSettings:
+    """All of the flow that preprocessing estimates where nothing else is given."""
+
+    walk: DisSettings = DisSettings()
+    points: PointSettings = SiftPlaces.motions
+    matches: MatchSettings = SiftPlaces.settings
 
 
 def parse_arguments(arguments=None):
@@ -75,40 +91,32 @@ def scaled(settings, name, factor):
 
 @contextlib.contextmanager
 def in_module(module, name, factor):
-    """Within the context one of a module's SETTINGS is multiplied. Yields the flow estimator to use."""
+    """Within the context one of a module's SETTINGS is multiplied."""
     before, module.SETTINGS = module.SETTINGS, scaled(module.SETTINGS, name, factor)
     try:
-        yield "dis"
+        yield
     finally:
         module.SETTINGS = before
 
 
-@contextlib.contextmanager
-def in_flow(name, factor):
-    """Yields walked DIS with one of its settings multiplied."""
-    yield DisFlow(settings=scaled(DisSettings(), name, factor))
-
-
 def changes(stage):
     """[(constant, value, function of a factor that gives the context in which it is multiplied)] of a stage."""
-    if stage == "flow":
-        return [(name, value, partial(in_flow, name)) for name, value in numbers(DisSettings()).items()]
     modules = map(importlib.import_module, STAGES[stage])
     return [(name, value, partial(in_module, module, name))
             for module in modules for name, value in numbers(module.SETTINGS).items()]
 
 
-def measure(stage, videos, estimator, options):
+def measure(stage, videos, options):
     """FIGURES, means over the videos, with the constants as they are set now."""
     rows = {"flow": [], "both": []}
     for video in videos:
         with contextlib.ExitStack() as stack:
             work = options.work
             if stage != "tracking":  # what is made with other constants is not kept
-                work = stack.enter_context(temporary_copy(options.work, video, keep_data=stage == "training"))
+                work = stack.enter_context(temporary_copy(options.work, video))
             folder = work / "data" / "dis" / video.name
-            if stage == "flow" or not folder.exists():
-                build(video.source, folder, flow=estimator, keep_direct=True, quiet=True)
+            if not folder.exists():
+                build(video.source, folder, flow="dis", keep_direct=True, quiet=True)
             data = DataDir.open(folder)
             run = trained(work, video, data, options.steps)
             rows["flow"].append(score_baseline(video, "flow", data))
@@ -127,48 +135,99 @@ def trained(work, video, data, steps):
 
 
 @contextlib.contextmanager
-def temporary_copy(work, video, keep_data):
-    """A work folder that is deleted at the end, with the video's flow in it if that is to be kept."""
+def temporary_copy(work, video):
+    """A work folder that is deleted at the end, with the video's flow in it."""
     folder = work / "changed"
     shutil.rmtree(folder, ignore_errors=True)
-    if keep_data:
-        (folder / "data" / "dis").mkdir(parents=True)
-        (folder / "data" / "dis" / video.name).symlink_to((work / "data" / "dis" / video.name).resolve())
+    (folder / "data" / "dis").mkdir(parents=True)
+    (folder / "data" / "dis" / video.name).symlink_to((work / "data" / "dis" / video.name).resolve())
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def stage_rows(stage, videos, options):
+class Matches:
+    """What between() of evidence says, found when it is asked for."""
+
+    def __init__(self, frames, settings):
+        describe = SiftPlaces()
+        self.settings, self.places = settings, [describe(i, frame) for i, frame in enumerate(frames)]
+
+    def between(self, i, j):
+        points, weight = correspondences(self.places[i], self.places[j], None, self.settings)
+        return points[:, 0], points[:, 1], weight
+
+
+def estimator_of(frames, settings=FlowSettings()):
+    """What preprocessing estimates flow with, on the frames of a video."""
+    motions = PointMotions(Matches(frames, settings.matches), settings.points)
+    estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)})
+    estimator.walk = DisFlow(settings=settings.walk)
+    estimator.load_frames(frames)
+    return estimator
+
+
+def flow_figures(clips, settings):
+    """FLOW_FIGURES, means over the clips: (frames, {(i, j): true flow, visible})."""
+    rows = []
+    for frames, truth in clips:
+        estimator, of_pairs = estimator_of(frames, settings), []
+        for i in SOURCES:
+            partners = [j for j in range(len(frames)) if j != i]
+            for found, j in zip(estimator.flow_from(i, partners), partners):
+                flow, visible = truth[i, j]
+                error = np.linalg.norm(found - flow, axis=-1)
+                seen, hidden = error[visible], error[~visible & np.isfinite(error)]
+                of_pairs.append([100 * np.mean(seen < 1), seen.clip(max=5).mean(), 100 * np.mean(hidden < 4)
+                                 if len(hidden) else np.nan])
+        rows.append(np.nanmean(of_pairs, axis=0))
+    return np.mean(rows, axis=0).tolist()
+
+
+def flow_rows(options):
+    """As stage_rows, of FLOW_FIGURES."""
+    clips = []
+    for kind, seed in ((kind, seed) for seed in options.seeds for kind in options.scenes):
+        scene = named_scene(kind, seed, *CLIP)
+        clips.append((scene.video, {(i, j): scene.flow(i, j) for i in SOURCES for j in range(CLIP[0]) if j != i}))
+    constants = numbers(FlowSettings())
+    base = flow_figures(clips, FlowSettings())
+    return [["flow", name, f"{value:g}", *(text for factor in FACTORS for text in
+                                           more(flow_figures(clips, scaled(FlowSettings(), name, factor)), base))]
+            for name, value in tqdm(constants.items(), unit="constant")]
+
+
+def stage_rows(stage, options):
     """[stage, constant, its value, then for each factor what FIGURES do] of every constant, as text."""
-    base, rows = measure(stage, videos, "dis", options), []
-    for name, value, multiplied in changes(stage):
+    videos = [scene_video(options.work, kind, seed, options.num_frames, options.height, options.width)
+              for seed in options.seeds for kind in options.scenes]
+    base, rows = measure(stage, videos, options), []
+    for name, value, multiplied in tqdm(changes(stage), unit="constant"):
         row = [stage, name, f"{value:g}"]
         for factor in FACTORS:
-            with multiplied(factor) as estimator:
-                found = measure(stage, videos, estimator, options)
-            row += [f"{new - old:+.2f}" for new, old in zip(found, base)]
+            with multiplied(factor):
+                row += more(measure(stage, videos, options), base)
         rows.append(row)
-        print(*row, flush=True)
     return rows
+
+
+def more(found, base):
+    """By how much figures are more than those of the base, as text."""
+    return [f"{new - old:+.2f}" for new, old in zip(found, base)]
 
 
 @command
 def main(arguments=None):
     options = parse_arguments(arguments)
-    videos = [scene_video(options.work, kind, seed, options.num_frames, options.height, options.width)
-              for seed in options.seeds for kind in options.scenes]
-    rows = [row for stage in options.stages for row in stage_rows(stage, videos, options)]
-    what = [f"{change}: {row} {name}" for change in ("halved", "doubled") for row, name in FIGURES]
-    table = report.markdown_table(["stage", "constant", "value", *what], rows)
-    names = ", ".join(video.name for video in videos)
-    text = (
-        f"`{command_line('sensitivity')}`: what a constant that is halved or doubled adds to AJ, and to the median "
-        f"error of hidden positions (px at 256 x 256).\nMean of {names}; models of {options.steps} steps, walked "
-        f"DIS.\n\n{table}\n"
-    )
-    publish(options.out, text)
+    parts = [f"`{command_line('sensitivity')}`: what a constant that is halved or doubled adds. Mean of "
+             f"{', '.join(options.scenes)}, seeds {', '.join(map(str, options.seeds))}.\n"]
+    for stage in options.stages:
+        names = FLOW_FIGURES if stage == "flow" else [f"{row} {name}" for row, name in FIGURES]
+        rows = flow_rows(options) if stage == "flow" else stage_rows(stage, options)
+        what = [f"{change}: {name}" for change in ("halved", "doubled") for name in names]
+        parts.append(report.markdown_table(["stage", "constant", "value", *what], rows) + "\n")
+    publish(options.out, "\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ from flow.images import (
     shrink,
     shrink_flow,
 )
-from flow.keypoints import KeypointSettings, find_keypoints, moving_together
 from flow.layers import crossing
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
@@ -44,7 +43,7 @@ from flow.upsampling import UpsamplingSettings, shrunk_size, times_shrunk, upsam
 from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
-CODE = [f"flow.{name}" for name in ("dis", "estimator", "fusion", "images", "pair", "motions", "keypoints", "fill",
+CODE = [f"flow.{name}" for name in ("dis", "estimator", "fusion", "images", "pair", "motions", "fill",
                                     "appearance", "upsampling", "walks", "layers", "rims")]
 PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM}
 
@@ -65,7 +64,6 @@ class DisSettings:
     errors: ErrorSettings = ErrorSettings()
     exposure: ExposureSettings = ExposureSettings()
     motions: MotionSettings = MotionSettings()
-    keypoints: KeypointSettings = KeypointSettings()
     census: CensusSettings = CensusSettings()
 
 
@@ -100,7 +98,7 @@ class DisFlow(Estimator):
     """Flow estimator: DIS walked over the video.
 
     trusted: the name of hints that lead, and save most of the search; the others have to beat what the walk finds
-    itself. A hint has not the name of a candidate of the walk's own: "carried", "corrected", "searched".
+    itself, which is called "own".
     """
 
     walks = True
@@ -127,8 +125,6 @@ class DisFlow(Estimator):
         appearance = CensusAppearance(settings=settings.census)
         self.frames = BoundedCache(
             lambda i: make_frame(walked[i], self.factor, settings.errors, self.labels(i, self.size)))
-        self.keypoints = BoundedCache(
-            lambda i: find_keypoints(self.frames[i].luminance, self.factor, settings.keypoints))
         self.found = BoundedCache(adjacent or self.adjacent)
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(walked[i]))
@@ -234,10 +230,7 @@ class DisFlow(Estimator):
         hints = self.between_shrunk(known(hints))
         if self.trusted in hints:
             return self.correct(i, j, hints[self.trusted], hints)
-        flow = self.search_adjacent(i, j)
-        if hints:
-            flow = self.fuse_hints(i, j, {"searched": flow}, hints, "searched")
-        return self.assign_and_refine(i, j, flow)
+        return self.assign_and_refine(i, j, self.fuse_hints(i, j, self.search_adjacent(i, j), hints))
 
     def search_adjacent(self, i, j):
         """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
@@ -252,30 +245,29 @@ class DisFlow(Estimator):
         return self.fuse_by_luminance(i, j, candidates, (0, 0))
 
     def correct(self, i, j, carried, hints):
-        """The best, at each pixel, of flow that was carried on, the same corrected, and hints; assigned and refined.
+        """The best, at each pixel, of flow that was carried on and hints, and the same corrected; assigned and refined.
 
         Corrected by DIS after warping frame j: that undoes rotation and zoom, which DIS' patches cannot follow, but
         tears at the borders of objects.
         """
         hints, first = known(hints), self.frames[i].luminance
-        enlarged = enlarge_flow(carried, self.factor)
+        start = self.fuse_hints(i, j, carried, hints)
+        enlarged = enlarge_flow(start, self.factor)
         warped = sample_along(enlarged, self.frames[j].luminance)
         warped = at_exposure(warped, *exposure(warped, first, self.settings.exposure))
         dis = self.refinement if self.trusted in hints else self.correction
         rest = dis.calc(first, warped, np.zeros_like(enlarged))
-        corrected = shrink_flow(rest + sample_along(rest, enlarged), self.size)
-        own = {"carried": carried, "corrected": corrected}
-        return self.assign_and_refine(i, j, self.fuse_hints(i, j, own, hints, "carried"))
+        candidates = {"start": start, "corrected": shrink_flow(rest + sample_along(rest, enlarged), self.size)}
+        priors = {"corrected": self.settings.trusted_lead} if self.trusted in hints else None
+        return self.assign_and_refine(i, j, self.fuse_by_luminance(i, j, candidates, "start", priors))
 
-    def fuse_hints(self, i, j, own, hints, default):
-        """The best, at each pixel, of the walk's own candidates and the hints; where one is unknown, own[default]."""
-        assert not own.keys() & hints.keys(), (list(own), list(hints))
-        hints = filled(hints, own[default])
-        if self.trusted in hints:
-            candidates = {**hints, **own}
-            priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted}
-            return self.fuse_by_luminance(i, j, candidates, self.trusted, priors)
-        return self.fuse_by_luminance(i, j, {**own, **hints}, default)
+    def fuse_hints(self, i, j, own, hints):
+        """The best, at each pixel, of the walk's own flow and the hints; where one is unknown, the own."""
+        if not hints:
+            return own
+        candidates, trusted = {"own": own, **filled(hints, own)}, self.trusted in hints
+        priors = {name: self.settings.trusted_lead * trusted for name in candidates if name != self.trusted}
+        return self.fuse_by_luminance(i, j, candidates, self.trusted if trusted else "own", priors)
 
     def fuse_by_luminance(self, i, j, candidates, reference, priors=None):
         """Fusion by errors of luminance, at the exposure of what is seen where the candidate `reference` leads."""
@@ -288,8 +280,7 @@ class DisFlow(Estimator):
         """The flow (H, W, 2) assigned to a few affine motions, then refined where little is missing."""
         first, second, settings = self.frames[i], self.frames[j], self.settings
         pair = self.pair(i, j, *exposure_along(flow, first.smooth, second.smooth, settings.exposure))
-        groups = moving_together(self.keypoints[i], self.keypoints[j], flow, settings.keypoints)
-        assigned = assign_motions(flow, pair, groups, settings.motions)
+        assigned = assign_motions(flow, pair, settings.motions)
         start = enlarge_flow(assigned, self.factor)
         refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.size)
         return fuse_refined(assigned, {"refined": refined}, pair, settings, settings.refined_within)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from flow.appearance import DinoAppearance
-from flow.keypoints import find_keypoints
+from flow.images import enlarge
 from flow.point_tracks import PointSettings
 
 
@@ -32,6 +32,15 @@ class MatchSettings:
     correlation: float = 0.5  # of a patch that is seen again, at least
     contrast: float = 2.0  # levels: standard deviation of a patch that can be told from others
     coarse_weight: float = 0.3  # of a match that stays coarse, where an exact one has 1
+
+
+@dataclass(frozen=True)
+class KeypointSettings:
+    """Which SIFT keypoints there are."""
+
+    contrast: float = 0.01  # least contrast, a quarter of the usual: objects are small
+    edge: float = 20.0  # largest ratio of curvatures, twice the usual
+    most: int = 2000  # keypoints: the strongest are kept
 
 
 OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
@@ -66,7 +75,7 @@ class DinoPlaces:
 class SiftPlaces:
     """Describes a frame by its SIFT keypoints: no weights, and less is found."""
 
-    name, motions = "SIFT", PointSettings()
+    name, motions = "SIFT", PointSettings(reach=0.03)  # there are many, and colour does not tell all surfaces apart
     settings = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
     share = 1 / 32  # of the longer side: taken for the spacing
 
@@ -76,9 +85,22 @@ class SiftPlaces:
         """Places of frame i, uint8 (H, W, 3)."""
         enlarged = 2 if max(frame.shape) < 640 else 1
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        found = find_keypoints(cv2.resize(grey, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC),
-                               enlarged)
-        return Places(found[:, :2], found[:, 4:], self.share * max(frame.shape), True, self.settings)
+        points, features = find_keypoints(enlarge(grey, enlarged), enlarged)
+        return Places(points, features, self.share * max(frame.shape), True, self.settings)
+
+
+def find_keypoints(image, factor, settings=KeypointSettings()):
+    """SIFT keypoints of an image (uint8), which is the frame enlarged by `factor` -> points (n, 2), features (n, 128).
+
+    Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004).
+    """
+    detector = cv2.SIFT_create(settings.most, contrastThreshold=settings.contrast, edgeThreshold=settings.edge,
+                               enable_precise_upscale=True)
+    found, features = detector.detectAndCompute(image, None)
+    if not found:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+    points = (np.float32([point.pt for point in found]) + 0.5) / factor - 0.5
+    return points, np.sqrt(features / features.sum(1, keepdims=True).clip(1))  # Arandjelović and Zisserman, CVPR 2012
 
 
 def places_of_map(features, size, settings=MatchSettings()):

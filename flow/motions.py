@@ -42,9 +42,6 @@ class MotionSettings:
     gauss_newton_steps: int = 4  # of a registration
     robust_error: float = 10.0  # levels: an error that large has half the weight
     damping: float = 0.02  # squared levels per pixel
-    # motions of matched points
-    match_radius: int = 4  # pixels around a point on which its motion is registered and tested
-    match_improvement: float = 0.9  # of the own flow's error there: a motion whose error is larger is chance
     # costs of assignment
     own_cost: float = 3.0  # levels that the own flow costs
     away_cost: float = 0.5  # levels that a pixel's distance from the own flow costs ...
@@ -64,21 +61,17 @@ class MotionSettings:
 REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]  # neighbours
 
 
-def assign_motions(flow, pair, groups=(), settings=MotionSettings()):
-    """Flow (H, W, 2) in which pixels that may move by one of a few affine motions do.
-
-    pair: the frames, as FramePair. groups: of points that move together, which may be missing in the flow, see
-    flow.keypoints.
+def assign_motions(flow, pair, settings=MotionSettings()):
+    """Flow (H, W, 2) in which pixels that may move by one of a few affine motions do. pair: the frames, as FramePair.
     """
     motions = Motions(pair.first.smooth, pair.second_smooth, settings)
     cell = -(-max(motions.size) // settings.cells)
     alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.colour_contrast)
     own_error, assigned = pair.colour_error(flow), flow
-    matched, matched_errors = motions_of_groups(motions, groups, pair, own_error, settings)
     for _ in range(settings.rounds):
         found = {f"motion {k}": motions.flow(motion) for k, motion in enumerate(motions.find(assigned))}
-        candidates = {"own": flow, **found, **matched}
-        errors = {"own": own_error} | {name: pair.colour_error(found[name]) for name in found} | matched_errors
+        candidates = {"own": flow, **found}
+        errors = {"own": own_error, **{name: pair.colour_error(found[name]) for name in found}}
         costs = costs_of_motions(candidates, errors, found, assigned, settings)
         assigned = select(candidates, assign(np.stack(list(costs.values())), alike, cell, settings))
     return assigned
@@ -186,31 +179,6 @@ def fit(basis, flow):
     transposed = np.swapaxes(basis, -1, -2)
     lean = np.diag(np.float32([1e-3, 1e-3, 1e-6]))  # so that few pixels, or pixels in a row, have a solution too
     return np.linalg.solve(transposed @ basis + lean, transposed @ flow)
-
-
-def motions_of_groups(motions, groups, pair, own_error, settings):
-    """Candidates and their errors, of groups of matched points: each group's motion, registered on what is around them.
-
-    Only of those that explain it better than the own flow does, whose error is given: most groups of few points are
-    chance.
-    """
-    candidates, errors = {}, {}
-    for k, (position, motion) in enumerate(groups):
-        points, around = near_points(position, motions.size, settings.match_radius)
-        flow = motions.flow(motions.register(fit(motions.basis[points], motion), np.flatnonzero(around)))
-        error = pair.colour_error(flow)
-        if error[around].mean() < settings.match_improvement * own_error[around].mean():
-            candidates[f"matches {k}"], errors[f"matches {k}"] = flow, error
-    return candidates, errors
-
-
-def near_points(position, size, distance):
-    """Points (m, 2) in a frame (H, W) as places in the flattened frame (m,), and bool (H, W): what is near to them."""
-    height, width = size
-    x, y = position.round().astype(int).clip(0, (width - 1, height - 1)).T
-    around = np.zeros(size, np.uint8)
-    around[y, x] = 1
-    return y * width + x, cv2.dilate(around, np.ones((2 * distance + 1,) * 2, np.uint8)) > 0
 
 
 # Assigning

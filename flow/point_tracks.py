@@ -1,9 +1,9 @@
 """Flow around points that are known in two frames: what a tracker, or a person, says, as a candidate of the walk.
 
-Each point carries the affine motion of the points near it that move alike; a point that no other near it agrees with is
-taken for wrong. A pixel takes the motion of a point that is near it and of its colour. What is further from all points
-than they reach is unknown. A second flow is that of the next motion near a pixel, so that at the borders of surfaces
-the walk can choose.
+Each point carries the affine motion of the points near it that move alike, however they turn and zoom; a point that no
+other near it agrees with is taken for wrong. A pixel takes the motion of a point that is near it and of its colour.
+What is further from all points than they reach is unknown. A second flow is that of the next motion near a pixel, so
+that at the borders of surfaces the walk can choose.
 
 Conventions: flow float32 (H, W, 2), (x, y) in pixels, NaN where unknown; n points (n, 2), (x, y), integer centres; k
 points near another. Lengths of settings are shares of the longer side S.
@@ -27,13 +27,12 @@ class PointSettings:
     """How far points reach, and which belong together."""
 
     neighbours: int = 12  # points that a point is compared with
-    alike: float = 0.02  # of S: by which motions of points that move alike differ, at most ...
-    bend: float = 0.3  # ... and by so much a pixel between them: turning, zoom
+    alike: float = 0.02  # of S: what points that turn and zoom as one may miss it by
     support: int = 2  # points near it that a point has to move alike with
     reach: float = 0.12  # of S: pixels further from a point take nothing from it
     spread: float = 0.04  # of S: the distance that weighs as much as ...
     colour: float = 25.0  # ... so many levels of colour between a pixel and a point
-    stiffness: float = 0.04  # of S: points nearer than that tell little of turning and zoom
+    stiffness: float = 0.04  # of S: points nearer than that tell little of how motion changes with place, beside those
     nearest: int = 8  # points that a pixel chooses from
     other: float = 0.01  # of S: by which a second motion differs from the first
     grid: int = 320  # cells along the longer side, of larger frames: a hint need not be finer
@@ -129,18 +128,36 @@ def affine_motions(start, motion, side, settings=PointSettings()):
     if len(start) <= settings.support:
         return start[:0], motion[:0], np.zeros((0, 2, 2))
     _, near = cKDTree(start).query(start, k=min(settings.neighbours + 1, len(start)))  # the first is itself, mostly
-    away, turn = start[near] - start[:, None], motion[near] - motion[:, None]
-    distance = np.linalg.norm(away, axis=-1)
-    tolerance = np.minimum(settings.alike * side + settings.bend * distance, 3 * settings.alike * side)
-    alike = (np.linalg.norm(turn, axis=-1) < tolerance).astype(float)
-    supported = alike.sum(-1) > settings.support
-    alike, away, turn, distance = (array[supported] for array in (alike, away, turn, distance))
-    weight = alike / (1 + np.square(distance / (settings.spread * side)))
-    centre = (weight[..., None] * away).sum(1) / weight.sum(1)[:, None]
-    mean = (weight[..., None] * turn).sum(1) / weight.sum(1)[:, None]
-    away, turn = away - centre[:, None], turn - mean[:, None]
+    away, change = start[near] - start[:, None], motion[near] - motion[:, None]
+    alike, votes, turn = moving_alike(away, change, settings.alike * side)
+    supported = votes > settings.support
+    alike, away, change, turn = (array[supported] for array in (alike, away, change, turn))
+    rest = change - np.einsum("nab,nkb->nka", turn, away)
+    weight = alike / (1 + np.square(away).sum(-1) / (settings.spread * side) ** 2)
+    centre, mean = ((weight[..., None] * array).sum(1) / weight.sum(1)[:, None] for array in (away, rest))
+    away, rest = away - centre[:, None], rest - mean[:, None]
     ridge = (settings.stiffness * side) ** 2 * np.eye(2)
     spread = np.einsum("nk,nka,nkb->nab", weight, away, away) + ridge
-    slope = np.einsum("nk,nka,nkb->nab", weight, turn, away) @ np.linalg.inv(spread)
-    middle = motion[supported] + mean - np.einsum("nab,nb->na", slope, centre)
-    return start[supported], middle, slope
+    bent = np.einsum("nk,nka,nkb->nab", weight, rest, away) @ np.linalg.inv(spread)
+    return start[supported], motion[supported] + mean - np.einsum("nab,nb->na", bent, centre), turn + bent
+
+
+def moving_alike(away, change, within):
+    """Which of k points around each of n turn and zoom as one -> bool (n, k), how many (n,), and how (n, 2, 2).
+
+    away (n, k, 2): where they are from it, the first there itself; change (n, k, 2): by what their motion differs from
+    its. Each of them tells how all would turn and zoom, by at most an octave, and the first that none does; right is
+    what most others agree with, to so many pixels. How: the slope of motion by place.
+    """
+    here, there = (np.ascontiguousarray(v, np.float64).view(complex)[..., 0] for v in (away, away + change))
+    at_it = np.abs(here) < 1e-6  # and so tells nothing
+    told = np.where(at_it, 1, there / np.where(at_it, 1, here))
+    told[:, 0] = 1
+    told *= np.abs(told).clip(0.5, 2) / np.abs(told).clip(1e-9)
+    agree = np.abs(there[:, None] - told[..., None] * here[:, None]) < within  # (n, who tells, of whom)
+    votes = agree.sum(-1)
+    votes[:, 1:] -= ~at_it[:, 1:]  # but for who tells it
+    rows, best = np.arange(len(votes)), votes.argmax(1)
+    turn = told[rows, best] - 1
+    slope = np.stack([turn.real, -turn.imag, turn.imag, turn.real], axis=-1).reshape(-1, 2, 2)
+    return agree[rows, best], votes[rows, best], slope

@@ -236,10 +236,12 @@ class Sampler:
 
     def _choose_pairs(self, num_pairs, max_interval):
         """-> numbers of pairs (P,), numpy."""
-        probability = None
-        if self.hard and self.frame_error is not None:
-            probability = self.frame_error / self.frame_error.sum()
-        return self._choose_targets(self.random.choice(self.pool.num_frames, num_pairs, p=probability), max_interval)
+        sources = self.random.choice(self.pool.num_frames, num_pairs, p=self._frame_probability())
+        return self._choose_targets(sources, max_interval)
+
+    def _frame_probability(self):
+        """(N,) that pairs start from each frame; None: from all alike."""
+        return self.frame_error / self.frame_error.sum() if self.hard and self.frame_error is not None else None
 
     def _choose_targets(self, sources, max_interval):
         """Source frames (P,) -> numbers of pairs (P,), one of each frame's at most max_interval apart."""

@@ -11,6 +11,7 @@ Conventions: pixels have integer centres; M correspondences, of N frames. A file
 """
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,14 @@ def read_evidence(folder, num_frames):
 
 
 def read_source(path, num_frames):
-    """Evidence of one file. UserError: it is damaged."""
+    """Evidence of one file, which is read again only where it changed. UserError: it is damaged."""
+    state = Path(path).stat()
+    return source_as_of(path, num_frames, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4)  # files: a page asks for them at every click
+def source_as_of(path, num_frames, modified, size):
+    """read_source, of a file that was last modified then, and is so large."""
     arrays = load_npz(path)
     missing = [name for name in ("frames", "points", "weight", "source") if name not in arrays]
     if missing:

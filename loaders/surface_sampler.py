@@ -138,14 +138,14 @@ class SurfaceSampler(Sampler):
             replaced[name] = whole
         return batch._replace(**replaced)
 
-    def _choose_pairs(self, num_pairs, max_interval):
+    def _frame_probability(self):
+        probability = super()._frame_probability()
         if not self.layer:
-            return super()._choose_pairs(num_pairs, max_interval)
+            return probability
         wanted = self.layer.frames * 1.0
-        if self.frame_error is not None:  # a mean over all cells, of which those beside the layer have no error
-            wanted *= self.frame_error / self.share_of_layer.clip(1e-9)
-        sources = self.random.choice(self.pool.num_frames, num_pairs, p=wanted / wanted.sum())
-        return self._choose_targets(sources, max_interval)
+        if probability is not None:  # by a mean over all cells, of which those beside the layer have no error
+            wanted *= probability / self.share_of_layer.clip(1e-9)
+        return wanted / wanted.sum()
 
     def _choose_targets(self, sources, max_interval):
         """All partners alike, because only far pairs link what was hidden in between."""

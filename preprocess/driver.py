@@ -29,6 +29,7 @@ from preprocess.costs import check_free_disk, tell_time
 from preprocess.cuts import find_cuts, refuse, shots_of
 from preprocess.depth import depth_source, refresh_depth
 from preprocess.evidence import gather, given
+from preprocess.features import DEFAULT_FEATURES
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
 from preprocess.labels import GivenLayers, read_layers
@@ -75,24 +76,25 @@ class Plan:
 
 def build(
     source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
-    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=(), depth=None,
+    tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=None, depth=None,
     max_side=None, fps=None, start=None, end=None, masks=None, layers=None, chain=True,
     cycle_threshold=filtering.CYCLE_THRESHOLD, max_direct=None, appearance="census", dino_weights=None,
     max_interval=None, keep_direct=False, device="auto", workers=None, cuts="refuse", overwrite=False, quiet=False,
 ):
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
-    flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimator), whose flow is not fused with any other. The
-    other arguments are the options of `python -m preprocess`. An earlier, interrupted call with the same arguments is
-    continued. A list of DataDirs where cuts is 'split' and there are some. UserError: anything wrong with the arguments
-    or the input.
+    flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimator), whose flow is not fused with any other. features:
+    as of --features; None: its default, but beside an estimator none. The other arguments are the options of `python -m
+    preprocess`. An earlier, interrupted call with the same arguments is continued. A list of DataDirs where cuts is
+    'split' and there are some. UserError: anything wrong with the arguments or the input.
     """
     asked = {name: value for name, value in locals().items() if name not in ("source", "data_dir", "start", "end")}
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
-    sources = given(tracks, correspondences, tracks_convention, tracks_size, features, device)
+    features = (DEFAULT_FEATURES if isinstance(flow, str) else ()) if features is None else features
+    sources = given(tracks, correspondences, tracks_convention, tracks_size, features, device, bar)
     maps = depth_source(depth, device)
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)
     descriptor = make_appearance(appearance, device, dino_weights, raft_weights)

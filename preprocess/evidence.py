@@ -17,6 +17,7 @@ from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_mot
 from loaders.evidence import FOLDER, evidence_of, of_tracks, write_evidence
 from loaders.tracks_layouts import parse_size, tracks_of_video
 from preprocess.features import Features, describer
+from preprocess.report import QUIET
 from util import BoundedCache
 
 NEAR_FRAMES = 4  # frames so far apart at most are compared: what is lit and seen alike
@@ -125,14 +126,15 @@ def patches(image, points):
     return cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) if len(points) else np.zeros((0, 1))
 
 
-def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=None, features=(), device="cpu"):
+def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=None, features=(), device="cpu",
+          bar=QUIET):
     """The sources that the options name. UserError: options that cannot act, two files of one name."""
     if not tracks and (tracks_convention or tracks_size):
         raise UserError("--tracks_convention, --tracks_size: act on --tracks only, which is not given")
     size = parse_size(tracks_size) if tracks_size else None
     sources = [Tracks(path, tracks_convention, size) for path in tracks or ()]
     sources += [Correspondences(correspondences)] if correspondences is not None else []
-    sources += [Features(describer(value, device)) for value in features or ()]
+    sources += [Features(describer(value, device), bar) for value in features if value != "none"]
     names = [source.name for source in sources]
     twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
     if twice is not None:

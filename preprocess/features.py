@@ -1,4 +1,4 @@
-"""Evidence that is found in the video itself: places of frames far apart whose features are alike."""
+"""Evidence that is found in the video itself: places of two frames whose features are alike."""
 
 import hashlib
 import json
@@ -11,10 +11,11 @@ from flow.features import DinoPlaces, SiftPlaces, correspondences
 from flow.hub import model_folder
 from flow.images import luminance
 from loaders.evidence import evidence_of, stored_evidence
+from preprocess.report import QUIET
 from util import BoundedCache, source_hash
 
-LEAST_APART = 2  # frames: flow between adjacent ones is nearly exact
-CODE = "flow.features", "flow.keypoints", "flow.appearance", "preprocess.features"
+CODE = "flow.features", "flow.appearance", "preprocess.features"
+DEFAULT_FEATURES = ("sift",)
 CACHE_BYTES = 2**29  # of features
 EXPECTED = ("a folder with config.json and model.safetensors of DINOv2 or DINOv3, or a name at huggingface.co such as "
             "facebook/dinov2-small (Apache-2.0)")
@@ -23,17 +24,18 @@ EXPECTED = ("a folder with config.json and model.safetensors of DINOv2 or DINOv3
 class Features:
     """Source of evidence (see preprocess/evidence.py): matches between the frames of all pairs that are to have flow.
 
-    In long videos these are spaced by the logarithm of their distance. describe: see flow.features.DinoPlaces.
+    In long videos these are spaced by the logarithm of their distance. describe: see flow.features.DinoPlaces; bar:
+    preprocess.report.Progress.
     """
 
     of_whole_video = False
 
-    def __init__(self, describe):
-        self.describe, self.name, self.settings = describe, describe.name.lower(), describe.motions
+    def __init__(self, describe, bar=QUIET):
+        self.describe, self.name, self.settings, self.bar = describe, describe.name.lower(), describe.motions, bar
 
     def read(self, data, pairs):
         """See the module. What the data directory holds already of the same is taken."""
-        pairs = sorted(pair for pair in pairs if pair[1] - pair[0] >= LEAST_APART)
+        pairs = sorted(pairs)
         source = f"features of {self.describe.name}, {self.fingerprint(data, pairs)}"
         stored = stored_evidence(data.path, self.name, source, data.num_frames)
         if stored is not None:
@@ -41,7 +43,7 @@ class Features:
         places = BoundedCache(lambda i: self.describe(i, data.frame(i)), CACHE_BYTES)
         images = BoundedCache(lambda i: luminance(data.frame(i)), 2**27)
         frames, points, weight = [np.zeros((0, 2), int)], [np.zeros((0, 2, 2))], [np.zeros(0)]
-        for i, j in pairs:
+        for i, j in self.bar.over(self.name, pairs, "pairs"):
             found, trust = correspondences(places[i], places[j], (images[i], images[j]), self.describe.settings)
             frames.append(np.full((len(found), 2), (i, j)))
             points.append(found)

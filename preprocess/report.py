@@ -19,6 +19,10 @@ class Progress:
         """Iterate with a bar of unknown length."""
         return tqdm(frames, desc="frames", unit=" frames", disable=self.quiet)
 
+    def over(self, stage, items, unit):
+        """Iterate over a list with a bar."""
+        return tqdm(items, desc=stage, unit=f" {unit}", disable=self.quiet or not items)
+
     @contextlib.contextmanager
     def frames_of(self, stage, count):
         """A bar over so many frames; yields its update function."""
@@ -32,6 +36,9 @@ class Progress:
         done = total - sum(len(data.partners(i)) for i in todo)
         with tqdm(total=total, initial=done, desc=stage, unit=" pairs", disable=self.quiet or not todo) as bar:
             yield bar.update
+
+
+QUIET = Progress(quiet=True)
 
 
 def changes(old, new):

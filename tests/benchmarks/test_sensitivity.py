@@ -34,14 +34,14 @@ def test_one_number_is_changed_and_the_others_are_not():
 
 def test_a_modules_settings_come_back():
     module = SimpleNamespace(SETTINGS=Outer())
-    with pytest.raises(RuntimeError), sensitivity.in_module(module, "inner.share", 2.0) as estimator:
-        assert module.SETTINGS.inner.share == 1.0 and estimator == "dis"
+    with pytest.raises(RuntimeError), sensitivity.in_module(module, "inner.share", 2.0):
+        assert module.SETTINGS.inner.share == 1.0
         raise RuntimeError
     assert Outer() == module.SETTINGS
 
 
 def test_every_stage_has_constants_that_can_be_changed():
-    for stage in sensitivity.STAGES:
+    for stage in ("tracking", "training"):
         found = sensitivity.changes(stage)
         assert len(found) > 5
         for _, _, multiplied in found:

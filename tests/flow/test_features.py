@@ -1,10 +1,21 @@
 """Features planted on a grid are matched, wrong ones thrown away, and what is seen again is placed to sub-pixels."""
 
+import cv2
 import numpy as np
 import pytest
 
-from flow.features import MatchSettings, Places, SiftPlaces, correspondences, match, places_of_map, search, support
-from tests.flow.test_keypoints import AFTER, BEFORE, frame_with, true_motion
+from flow.features import (
+    MatchSettings,
+    Places,
+    SiftPlaces,
+    correspondences,
+    find_keypoints,
+    match,
+    places_of_map,
+    search,
+    support,
+)
+from tests.helpers.jumping_square import AFTER, BEFORE, frame_with, true_motion
 
 SIZE, CELL = (96, 128), 8
 ROWS, COLUMNS = 12, 16
@@ -119,3 +130,12 @@ def test_a_frame_without_any_place_matches_nothing():
     none = Places(np.zeros((0, 2)), np.zeros((0, 128)), 4)
     plain = SiftPlaces()(0, np.full((*SIZE, 3), 90, np.uint8))
     assert not len(plain.points) and not len(match(none, plain)[0])
+
+
+def test_keypoints_are_where_they_are_also_when_the_frame_was_enlarged():
+    frame = cv2.cvtColor(frame_with(BEFORE), cv2.COLOR_RGB2GRAY)
+    plain, large = (Places(*find_keypoints(cv2.resize(frame, None, fx=k, fy=k, interpolation=cv2.INTER_CUBIC), k), 4,
+                           settings=SiftPlaces.settings) for k in (1, 2))
+    rows, partners = match(plain, large, SiftPlaces.settings)
+    offset = large.points[partners] - plain.points[rows]
+    assert len(rows) > 30 and np.abs(np.median(offset, axis=0)).max() < 0.1

@@ -98,21 +98,19 @@ def moved(x, size=(40, 60)):
 def test_what_explains_the_frames_is_taken_whoever_proposes_it(panning, trusted):
     panning.trusted = trusted
     inside = np.s_[:, 12:48]  # elsewhere the flow or a window leaves the frame
-    own, hints = {"carried": moved(0)}, {"wrong": moved(-9), "right": moved(5)}
-    assert (panning.fuse_hints(0, 1, own, hints, "carried")[inside] == moved(5)[inside]).all()
-    own, hints = {"carried": moved(-9), "corrected": moved(5)}, {"wrong": moved(0)}
-    assert (panning.fuse_hints(0, 1, own, hints, "carried")[inside] == moved(5)[inside]).all()
+    for own, hints in ((0, {"wrong": moved(-9), "right": moved(5)}), (5, {"wrong": moved(0)})):
+        assert (panning.fuse_hints(0, 1, moved(own), hints)[inside] == moved(5)[inside]).all()
     half = moved(5)
     half[:20] = np.nan
-    chosen = panning.fuse_hints(0, 1, {"carried": moved(0)}, {"right": half}, "carried")
+    chosen = panning.fuse_hints(0, 1, moved(0), {"right": half})
     assert (chosen[:20] == moved(0)[:20]).all() and (chosen[20:, 12:48] == 5 * np.float32([1, 0])).all()
 
 
 def test_a_trusted_hint_leads(panning):
-    nearly, own = moved(5.02), {"carried": moved(5)}
+    nearly = moved(5.02)
     for trusted, expected in ((None, moved(5)), ("first pass", nearly)):
         panning.trusted = trusted
-        found = panning.fuse_hints(0, 1, own, {"first pass": nearly}, "carried")[:, 12:48]
+        found = panning.fuse_hints(0, 1, moved(5), {"first pass": nearly})[:, 12:48]
         assert (found == expected[:, 12:48]).mean() > 0.99
 
 

@@ -6,10 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flow.keypoints import Group
 from flow.motions import (
     Motions,
-    MotionSettings,
     assign,
     assign_motions,
     covering,
@@ -17,7 +15,6 @@ from flow.motions import (
     in_cells,
     likeness,
     mean_field,
-    motions_of_groups,
 )
 
 HEIGHT, WIDTH = 72, 96
@@ -145,24 +142,6 @@ def test_a_motion_stays_near_what_follows_it():
     assigned = assign_motions(flow, pair_of(grey, grey, error_of))
     assert distance(assigned, np.float32([7, 0]))[:, :25].max() < 0.1
     assert (assigned == flow)[:, 45:].mean() > 0.8
-
-
-def chequered(flow):
-    """The error of what is right (0) and wrong (20) for a flow of one motion."""
-    return lambda other: np.where(distance(other, flow) < 0.5, np.float32(0), np.float32(20))
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_matches_are_believed_where_they_explain_the_frames_better(right):
-    grey = np.full((HEIGHT, WIDTH), 120, np.float32)
-    flow, position = np.zeros_like(TURN), np.float32([(40, 30), (50, 30), (40, 40), (50, 40), (45, 35)])
-    motion = np.full((5, 2), 6, np.float32)
-    error_of = chequered(np.float32([6, 6]) if right else np.float32([0, 0]))
-    groups, pair = [Group(position, motion)], pair_of(grey, grey, error_of)
-    found, errors = motions_of_groups(Motions(grey, grey), groups, pair, error_of(flow), MotionSettings())
-    assert len(found) == len(errors) == (1 if right else 0)
-    for name in found:
-        assert distance(found[name], np.float32([6, 6])).max() < 0.5 and not errors[name].any()
 
 
 def test_guesses_are_taken_that_explain_what_is_left():

@@ -115,3 +115,19 @@ def test_large_frames_are_the_same_on_a_coarser_grid():
     expected = true_flow().repeat(6, axis=0).repeat(6, axis=1) * 6
     inside = np.abs(np.arange(6 * W) - 3 * W) > 12
     assert np.median(np.abs(flow - expected)[:, inside]) < 0.5 and np.abs(flow - expected)[:, inside].max() < 3
+
+
+@pytest.mark.parametrize("degrees, zoom", [(60, 1.0), (-140, 0.7), (0, 1.6)])
+def test_what_turns_and_zooms_far_is_exact(degrees, zoom):
+    random, angle = np.random.default_rng(2), np.deg2rad(degrees)
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    start = random.uniform(0, [W, H], (80, 2))
+    motion = (start - [50, 30]) @ turn.T + [50, 30] - start
+    wrong = random.random(len(start)) < 0.25
+    motion[wrong] = random.uniform(-W, W, (wrong.sum(), 2))
+    kept, found, slope = affine_motions(start, motion, W)
+    right = np.isin(kept[:, 0], start[~wrong, 0])
+    assert right.mean() > 0.95 and right.sum() > 0.95 * (~wrong).sum()
+    expected = (kept - [50, 30]) @ turn.T + [50, 30] - kept
+    assert np.linalg.norm(found - expected, axis=-1)[right].max() < 1e-6
+    assert np.abs(slope - (turn - np.eye(2)))[right].max() < 1e-6

@@ -118,7 +118,7 @@ def test_two_at_once_do_not_share_a_directory(tmp_path):
 
 
 def test_a_directory_of_earlier_code_is_read_and_its_flow_is_only_made_again_on_request(tmp_path, capsys):
-    make(tmp_path, "dis")
+    make(tmp_path, "dis", features=())
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     code = manifest["settings"]["flow"].pop("code")
     del manifest["checksum"], manifest["checksums"]
@@ -126,6 +126,6 @@ def test_a_directory_of_earlier_code_is_read_and_its_flow_is_only_made_again_on_
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     before = files_of(tmp_path)
     assert DataDir.open(tmp_path).flow(0, 1).shape == (*SIZE, 2) and files_of(tmp_path) == before
-    make(tmp_path, "dis", quiet=False)
+    make(tmp_path, "dis", features=(), quiet=False)
     assert "flow: done again" in capsys.readouterr().out
     assert json.loads((tmp_path / "manifest.json").read_text())["settings"]["flow"]["code"] == code

@@ -10,7 +10,7 @@ from loaders.data_dir import DataDir
 from preprocess import build
 from preprocess.depth import DepthNetwork, depth_source, ranks
 from preprocess.verify import verify
-from tests.flow.test_keypoints import frame_with
+from tests.helpers.jumping_square import frame_with
 from util import UserError
 
 N, SIZE = 3, (32, 40)

@@ -60,7 +60,7 @@ def tracks_on(path, name="tracker.npz", **changes):
 
 
 def preprocessed(leaping, path, **options):
-    return build(leaping, path, flow="dis", chain=False, quiet=True, workers=1, **options)
+    return build(leaping, path, flow="dis", features=(), chain=False, quiet=True, workers=1, **options)
 
 
 def test_tracks_are_stored_and_candidates_of_the_walk_until_they_are_given_no_more(tmp_path, leaping):
