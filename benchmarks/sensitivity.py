@@ -24,6 +24,7 @@ from evaluation import report
 from flow.candidates import FusedFlow
 from flow.dis import DisFlow, DisSettings
 from flow.features import MatchSettings, SiftPlaces, correspondences
+from flow.images import luminance
 from flow.point_tracks import PointFlow, PointMotions, PointSettings
 from loaders.data_dir import DataDir
 from preprocess import build
@@ -153,9 +154,11 @@ class Matches:
     def __init__(self, frames, settings):
         describe = SiftPlaces()
         self.settings, self.places = settings, [describe(i, frame) for i, frame in enumerate(frames)]
+        self.images = [luminance(frame) for frame in frames]
 
     def between(self, i, j):
-        points, weight = correspondences(self.places[i], self.places[j], None, self.settings)
+        points, weight = correspondences(self.places[i], self.places[j], (self.images[i], self.images[j]),
+                                         self.settings)
         return points[:, 0], points[:, 1], weight
 
 

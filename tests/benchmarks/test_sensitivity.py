@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 
 from benchmarks import sensitivity
@@ -54,3 +56,18 @@ def test_a_changed_constant_of_the_grids_changes_them():
         changed = grids.GridMapping(9).levels
     assert [level.shape[2:4] for level in changed] == [(3, 3), (5, 6), (9, 32)]
     assert [level.shape[2:4] for level in grids.GridMapping(9).levels] == [(2, 3), (5, 6), (9, 16)]
+
+
+def test_flow_is_held_against_the_truth(monkeypatch):
+    texture = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    wide = cv2.resize(texture, (80, 48), interpolation=cv2.INTER_CUBIC)
+    frames = np.stack([wide[:, 4 * i : 4 * i + 64] for i in range(3)])  # all of it moves by 4 px to the left a frame
+    monkeypatch.setattr(sensitivity, "SOURCES", (0, 2))
+    still = np.zeros((48, 64, 2), np.float32)
+    truth = {(i, j): (still + np.float32([4 * (i - j), 0]), np.indices((48, 64))[1] // 56 == 0)
+             for i in (0, 2) for j in range(3) if j != i}
+    within, error, hidden = sensitivity.flow_figures([(frames, truth)], sensitivity.FlowSettings())
+    assert within > 85 and error < 0.5 and 0 <= hidden <= 100
+    far = {pair: (flow + 3, visible) for pair, (flow, visible) in truth.items()}
+    within, error, _ = sensitivity.flow_figures([(frames, far)], sensitivity.FlowSettings())
+    assert within < 15 and error > 3.5
