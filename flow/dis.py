@@ -52,6 +52,8 @@ PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLO
 class DisSettings:
     """Of the walk, and of all that it uses."""
 
+    search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
+    shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
     return_within: float = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
     trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
     refined_within: float = 0.7  # pixels of the frames as they are walked: assigned flow is refined by so little ...
@@ -116,6 +118,7 @@ class DisFlow(Estimator):
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         self.factor = 2 if max(self.size) < settings.upsampling.working_side else 1
         self.search = make_dis(0)  # of adjacent frames, from no start
+        self.search.setGradientDescentIterations(settings.search_steps)
         self.search.setPatchStride(2 if self.factor == 2 else 4)
         self.correction = make_dis(0)  # of flow that was carried on
         self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
@@ -230,12 +233,16 @@ class DisFlow(Estimator):
         return self.assign_and_refine(i, j, self.fuse_hints(i, j, self.search_adjacent(i, j), hints))
 
     def search_adjacent(self, i, j):
-        """Flow between adjacent frames by DIS, from no motion."""
+        """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
         first, second = self.frames[i], self.frames[j]
         sorted_luminance = (np.sort(frame.luminance, axis=None) for frame in (second, first))
         pair = self.pair(i, j, *exposure(*sorted_luminance, self.settings.exposure))
-        start = np.zeros((*first.luminance.shape, 2), np.float32)
-        return shrink_flow(self.search.calc(first.luminance, pair.second_luminance, start), self.size)
+        shift, candidates = self.settings.shift * max(first.luminance.shape), {}
+        for offset in ((x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)):
+            start = np.full((*first.luminance.shape, 2), offset, np.float32)
+            found = self.search.calc(first.luminance, pair.second_luminance, start)
+            candidates[offset] = shrink_flow(found, self.size)
+        return self.fuse_by_luminance(i, j, candidates, (0, 0))
 
     def correct(self, i, j, carried, hints):
         """The best, at each pixel, of flow that was carried on and hints, and the same corrected; assigned and refined.
