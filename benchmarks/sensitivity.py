@@ -21,11 +21,10 @@ import checkpoints
 import train
 from benchmarks.experiments import command_line, named_scene, publish, scene_video, score_baseline, score_run
 from evaluation import report
-from flow.candidates import FusedFlow
+from flow.candidates import walked_with_matches
 from flow.dis import DisFlow, DisSettings
-from flow.features import MatchSettings, SiftPlaces, correspondences
-from flow.images import luminance
-from flow.point_tracks import PointFlow, PointMotions, PointSettings
+from flow.features import MatchSettings, SiftPlaces
+from flow.point_tracks import PointSettings
 from loaders.data_dir import DataDir
 from preprocess import build
 from util import command
@@ -148,34 +147,12 @@ def temporary_copy(work, video):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class Matches:
-    """What between() of evidence says, found when it is asked for."""
-
-    def __init__(self, frames, settings):
-        describe = SiftPlaces()
-        self.settings, self.places = settings, [describe(i, frame) for i, frame in enumerate(frames)]
-        self.images = [luminance(frame) for frame in frames]
-
-    def between(self, i, j):
-        points, weight = correspondences(self.places[i], self.places[j], (self.images[i], self.images[j]),
-                                         self.settings)
-        return points[:, 0], points[:, 1], weight
-
-
-def estimator_of(frames, settings=FlowSettings()):
-    """What preprocessing estimates flow with, on the frames of a video."""
-    motions = PointMotions(Matches(frames, settings.matches), settings.points)
-    estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)})
-    estimator.walk = DisFlow(settings=settings.walk)
-    estimator.load_frames(frames)
-    return estimator
-
-
 def flow_figures(clips, settings):
     """FLOW_FIGURES, means over the clips: (frames, {(i, j): true flow, visible})."""
     rows = []
     for frames, truth in clips:
-        estimator, of_pairs = estimator_of(frames, settings), []
+        walk, of_pairs = DisFlow(settings=settings.walk), []
+        estimator = walked_with_matches(frames, walk, settings.points, settings.matches)
         for i in SOURCES:
             partners = [j for j in range(len(frames)) if j != i]
             for found, j in zip(estimator.flow_from(i, partners), partners):

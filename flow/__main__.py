@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from flow.candidates import walked_with_matches
 from flow.estimators import make_estimator
 from flow.formats import flow_to_color, read_image, write_flo
 from util import UserError, atomic_path, command
@@ -37,7 +38,10 @@ def main(arguments=None):
         sizes = ["{1}x{0}".format(*frame.shape) for frame in frames]
         raise UserError(f"{args.image_2} is {sizes[1]}, {args.image_1} is {sizes[0]}: expected equal sizes")
     estimator = make_estimator(args.flow, args.raft_weights, args.iterations, args.device, frames[0].shape[:2])
-    estimator.load_frames(frames)
+    if estimator.walks:
+        estimator = walked_with_matches(frames, estimator)
+    else:
+        estimator.load_frames(frames)
     flow = estimator.flow_from(0, [1])[0]
     write_flo(out, flow)
     if args.png:

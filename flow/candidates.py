@@ -17,7 +17,9 @@ import torch
 
 from flow.dis import DisFlow
 from flow.estimator import Estimator
+from flow.features import Matches, SiftPlaces
 from flow.formats import UNKNOWN, read_flo
+from flow.point_tracks import PointFlow, PointMotions
 from util import UserError
 
 
@@ -77,6 +79,15 @@ class FusedFlow(Estimator):
         workers.walk = self.walk.for_workers()
         workers.sources = {name: source.for_workers() for name, source in self.sources.items()}
         return workers
+
+
+def walked_with_matches(frames, walk, points=SiftPlaces.motions, matches=SiftPlaces.settings):
+    """Flow estimator of these frames: a walk (DisFlow) with the motion around their SIFT matches as candidates."""
+    motions = PointMotions(Matches(frames, matches), points)
+    estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)})
+    estimator.walk = walk
+    estimator.load_frames(frames)
+    return estimator
 
 
 def there_and_back(i):

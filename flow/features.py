@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from flow.appearance import DinoAppearance
-from flow.images import enlarge
+from flow.images import enlarge, luminance
 from flow.point_tracks import PointSettings
 
 
@@ -84,9 +84,23 @@ class SiftPlaces:
     def __call__(self, i, frame):
         """Places of frame i, uint8 (H, W, 3)."""
         enlarged = 2 if max(frame.shape) < 640 else 1
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        points, features = find_keypoints(enlarge(grey, enlarged), enlarged)
+        points, features = find_keypoints(enlarge(luminance(frame), enlarged), enlarged)
         return Places(points, features, self.share * max(frame.shape), True, self.settings)
+
+
+class Matches:
+    """SIFT matches between any two of some frames, found when they are asked for."""
+
+    def __init__(self, frames, settings=SiftPlaces.settings):
+        describe, self.settings = SiftPlaces(), settings
+        self.places = [describe(i, frame) for i, frame in enumerate(frames)]
+        self.images = [luminance(frame) for frame in frames]
+
+    def between(self, i, j):
+        """points_1 (n, 2), points_2 (n, 2), weight (n,), as loaders.evidence.Evidence has them."""
+        images = self.images[i], self.images[j]
+        points, weight = correspondences(self.places[i], self.places[j], images, self.settings)
+        return points[:, 0], points[:, 1], weight
 
 
 def find_keypoints(image, factor, settings=KeypointSettings()):

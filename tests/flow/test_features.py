@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from flow.candidates import walked_with_matches
+from flow.dis import DisFlow
 from flow.features import (
     MatchSettings,
     Places,
@@ -130,6 +132,17 @@ def test_a_frame_without_any_place_matches_nothing():
     none = Places(np.zeros((0, 2)), np.zeros((0, 128)), 4)
     plain = SiftPlaces()(0, np.full((*SIZE, 3), 90, np.uint8))
     assert not len(plain.points) and not len(match(none, plain)[0])
+
+
+def test_two_frames_are_enough_to_follow_what_jumped_and_turned():
+    frames, missed = np.stack([frame_with(BEFORE), frame_with(AFTER)]), []
+    y, x = np.mgrid[30:51, 20:41]
+    wanted, alone = true_motion(np.stack([x.ravel(), y.ravel()], -1)), DisFlow()
+    alone.load_frames(frames)
+    for estimator in (alone, walked_with_matches(frames, DisFlow())):
+        found = estimator.flow_from(0, [1])[0][y, x].reshape(-1, 2)
+        missed.append(np.median(np.linalg.norm(found - wanted, axis=-1)))
+    assert missed[0] > 10 and missed[1] < 0.5
 
 
 def test_keypoints_are_where_they_are_also_when_the_frame_was_enlarged():
