@@ -44,7 +44,7 @@ SEVERAL = {"three": ("astray", "blurred", "dropped")}  # row: trackers with diff
 PLANTED = {"features": 0.0, "features 20": 0.2, "features 50": 0.5}  # row: share of cells with a wrong one
 DEPTHS = {"depth": 0.0, "depth 20": 0.2}  # row: share of blocks of 8 pixels whose order is upside down
 SIMULATED = {*TRACKERS, *SEVERAL, *PLANTED, *DEPTHS}  # of scenes only
-ROWS = ["none", *TRACKERS, *SEVERAL, "chained", *PLANTED, "sift", *DEPTHS, "mask"]
+ROWS = ["nothing", "none", *TRACKERS, *SEVERAL, "chained", *PLANTED, *DEPTHS, "mask"]  # nothing: not even SIFT matches
 
 
 def write_tracks_file(path, positions, visible, queries):
@@ -86,14 +86,16 @@ def evidence_of_row(row, video, work):
 
     UserError for simulated sources of a real clip.
     """
-    folder, options = Path(work) / "trackers", {"tracks": [], "features": []}
+    folder, options = Path(work) / "trackers", {"tracks": [], "features": ["sift"]}
     for name in row.split("+"):
         if name in SIMULATED and video.scene is None:
             raise UserError(f"--rows {row}: {name} is made from the truth of a scene; {video.name} is a real clip")
         if name in TRACKERS or name in SEVERAL or name == "chained":
             options["tracks"] += tracks_of_row(name, video, folder, work)
-        elif name in PLANTED or name == "sift":
-            options["features"].append(PlantedFeatures(video.scene, wrong=PLANTED[name]) if name in PLANTED else name)
+        elif name == "nothing":
+            options["features"] = ["none"]
+        elif name in PLANTED:
+            options["features"].append(PlantedFeatures(video.scene, wrong=PLANTED[name]))
         elif name in DEPTHS:
             options["depth"] = write_depth(folder / f"{video.name} {name}", video.scene, DEPTHS[name])
         elif name == "mask":

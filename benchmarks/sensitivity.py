@@ -41,9 +41,14 @@ CLIP, SOURCES = (10, 96, 128), (0, 5, 9)  # frames, height, width; the frames fr
 FLOW_FIGURES = ("visible: within 1 px (%)", "visible: error, at most 5 (px)", "hidden: within 4 px (%)")
 
 
+IDLE = {  # of flow, what acts on second passes, large frames, layers, a network's features alone
+    "walk.trusted_lead", "walk.upsampling.working_side", "walk.motions.cells", "walk.errors.crossing", "points.grid",
+    "matches.patch", "matches.reach", "matches.correlation", "matches.contrast", "matches.coarse_weight"}
+
+
 @dataclasses.dataclass(frozen=True)
 class FlowSettings:
-    """All of the flow that preprocessing estimates where nothing else is given."""
+    """Of the flow that preprocessing estimates where nothing else is given, but for SIFT's own."""
 
     walk: DisSettings = DisSettings()
     points: PointSettings = SiftPlaces.motions
@@ -58,7 +63,7 @@ def parse_arguments(arguments=None):
     add("--scenes", nargs="+", default=["3d-walker", "3d-tumble", "3d-thin", "3d-balls"], metavar="KIND")
     add("--seeds", nargs="+", type=int, default=[0, 1], help="of the scenes (default: 0 and 1)")
     add("--steps", type=int, default=2000, help="of training (default: %(default)s)")
-    add("--num_frames", type=int, default=24)
+    add("--num_frames", type=int, default=24, help="of tracking and training, as height and width (default: 24)")
     add("--height", type=int, default=144)
     add("--width", type=int, default=192)
     add("--work", type=Path, default=Path("runs/quality"), help="folder for data and runs, as of benchmarks.quality")
@@ -171,7 +176,7 @@ def flow_rows(options):
     for kind, seed in ((kind, seed) for seed in options.seeds for kind in options.scenes):
         scene = named_scene(kind, seed, *CLIP)
         clips.append((scene.video, {(i, j): scene.flow(i, j) for i in SOURCES for j in range(CLIP[0]) if j != i}))
-    constants = numbers(FlowSettings())
+    constants = {name: value for name, value in numbers(FlowSettings()).items() if name not in IDLE}
     base = flow_figures(clips, FlowSettings())
     return [["flow", name, f"{value:g}", *(text for factor in FACTORS for text in
                                            more(flow_figures(clips, scaled(FlowSettings(), name, factor)), base))]
@@ -201,7 +206,8 @@ def more(found, base):
 def main(arguments=None):
     options = parse_arguments(arguments)
     parts = [f"`{command_line('sensitivity')}`: what a constant that is halved or doubled adds. Mean of "
-             f"{', '.join(options.scenes)}, seeds {', '.join(map(str, options.seeds))}.\n"]
+             f"{', '.join(options.scenes)}, seeds {', '.join(map(str, options.seeds))}. Flow: {CLIP[0]} frames of "
+             f"{CLIP[2]} x {CLIP[1]}.\n"]
     for stage in options.stages:
         names = FLOW_FIGURES if stage == "flow" else [f"{row} {name}" for row, name in FIGURES]
         rows = flow_rows(options) if stage == "flow" else stage_rows(stage, options)

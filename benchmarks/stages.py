@@ -26,7 +26,7 @@ from tracking.sources import RunSource, track_queries
 from util import command, pick_device
 
 STAGES = {"prepare_frames": "frames", "estimate_flow": "flow", "filter_flow": "filter", "chain_flow": "chain",
-          "count_valid": "counts"}  # functions of preprocess.driver
+          "count_valid": "counts", "gather": "matches"}  # functions of preprocess.driver
 YARDSTICK_PAIRS = 8
 
 

@@ -1,4 +1,4 @@
-"""From two frames to flow: estimators, candidates and their fusion, motions, keypoints, appearance, file formats."""
+"""From two frames to flow: estimators, candidates and their fusion, motions, matches, appearance, file formats."""
 
 import os
 

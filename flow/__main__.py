@@ -13,7 +13,8 @@ from util import UserError, atomic_path, command
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m flow", description="Optical flow between two images.")
+    parser = argparse.ArgumentParser(prog="python -m flow", description="Optical flow between two images. DIS: "
+                                     "with the motion around SIFT matches as a candidate.")
     parser.add_argument("image_1", metavar="IMAGE_1")
     parser.add_argument("image_2", metavar="IMAGE_2")
     parser.add_argument("--out", required=True, metavar="FILE.flo", help="where the flow goes (Middlebury .flo)")

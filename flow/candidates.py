@@ -27,13 +27,14 @@ class FusedFlow(Estimator):
     """Flow estimator: walked DIS with the flow of others as candidates.
 
     sources: {name: flow estimator}, whose flow may be NaN. trusted: the name of one that leads, as DisFlow says.
+    walk: a DisFlow that knows of none that leads.
     """
 
     walks = True
 
-    def __init__(self, sources, reason="", trusted=None):
+    def __init__(self, sources, reason="", trusted=None, walk=None):
         self.sources, self.reason = sources, reason
-        self.walk = DisFlow(trusted=trusted)
+        self.walk = walk or DisFlow(trusted=trusted)
         self.description = {"method": "fused", "walk": self.walk.description, "trusted": trusted,
                             "candidates": {name: source.description for name, source in sources.items()}}
 
@@ -84,8 +85,7 @@ class FusedFlow(Estimator):
 def walked_with_matches(frames, walk, points=SiftPlaces.motions, matches=SiftPlaces.settings):
     """Flow estimator of these frames: a walk (DisFlow) with the motion around their SIFT matches as candidates."""
     motions = PointMotions(Matches(frames, matches), points)
-    estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)})
-    estimator.walk = walk
+    estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)}, walk=walk)
     estimator.load_frames(frames)
     return estimator
 

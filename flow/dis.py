@@ -265,9 +265,10 @@ class DisFlow(Estimator):
         """The best, at each pixel, of the walk's own flow and the hints; where one is unknown, the own."""
         if not hints:
             return own
-        candidates, trusted = {"own": own, **filled(hints, own)}, self.trusted in hints
-        priors = {name: self.settings.trusted_lead * trusted for name in candidates if name != self.trusted}
-        return self.fuse_by_luminance(i, j, candidates, self.trusted if trusted else "own", priors)
+        assert "own" not in hints, list(hints)
+        candidates, leads = {"own": own, **filled(hints, own)}, self.trusted in hints
+        priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted} if leads else None
+        return self.fuse_by_luminance(i, j, candidates, self.trusted if leads else "own", priors)
 
     def fuse_by_luminance(self, i, j, candidates, reference, priors=None):
         """Fusion by errors of luminance, at the exposure of what is seen where the candidate `reference` leads."""

@@ -59,8 +59,9 @@ class Places:
 
 
 class DinoPlaces:
-    """Describes a frame by the patch features of a DINO network in a folder."""
+    """Describes a frame by the patch features of a DINO network in a folder. least_apart: frames that are matched."""
 
+    least_apart = 2  # between adjacent ones flow is more exact than cells
     name, settings, motions = "DINO", MatchSettings(), OF_CELLS
 
     def __init__(self, folder, device="cpu"):
@@ -77,6 +78,7 @@ class SiftPlaces:
 
     name, motions = "SIFT", PointSettings(reach=0.03)  # there are many, and colour does not tell all surfaces apart
     settings = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
+    least_apart = 1
     share = 1 / 32  # of the longer side: taken for the spacing
 
     description = {"method": "sift"}

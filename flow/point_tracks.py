@@ -19,6 +19,7 @@ from flow.estimator import Estimator
 from flow.images import pixel_grid
 from util import BoundedCache, source_hash
 
+AT_ONCE = 2**13  # points that are compared with those around them, which bounds the memory
 CACHE_BYTES = 2**26  # of motions between frames, and of colours
 
 
@@ -46,6 +47,9 @@ class PointMotions:
 
     def __init__(self, evidence, settings=PointSettings()):
         self.evidence, self.settings, self.frames = evidence, settings, None
+
+    def __reduce__(self):  # to another process, without frames
+        return PointMotions, (self.evidence, self.settings)
 
     def load_frames(self, frames):
         if self.frames is not frames:  # those of both ranks are the same
@@ -129,7 +133,9 @@ def affine_motions(start, motion, side, settings=PointSettings()):
         return start[:0], motion[:0], np.zeros((0, 2, 2))
     _, near = cKDTree(start).query(start, k=min(settings.neighbours + 1, len(start)))  # the first is itself, mostly
     away, change = start[near] - start[:, None], motion[near] - motion[:, None]
-    alike, votes, turn = moving_alike(away, change, settings.alike * side)
+    parts = [slice(k, k + AT_ONCE) for k in range(0, len(start), AT_ONCE)]
+    found = zip(*(moving_alike(away[part], change[part], settings.alike * side) for part in parts))
+    alike, votes, turn = map(np.concatenate, found)
     supported = votes > settings.support
     alike, away, change, turn = (array[supported] for array in (alike, away, change, turn))
     rest = change - np.einsum("nab,nkb->nka", turn, away)
@@ -150,7 +156,7 @@ def moving_alike(away, change, within):
     what most others agree with, to so many pixels. How: the slope of motion by place.
     """
     here, there = (np.ascontiguousarray(v, np.float64).view(complex)[..., 0] for v in (away, away + change))
-    at_it = np.abs(here) < 1e-6  # and so tells nothing
+    at_it = (np.abs(here) < 1e-6) | (np.abs(there) < 1e-6)  # and so tells nothing
     told = np.where(at_it, 1, there / np.where(at_it, 1, here))
     told[:, 0] = 1
     told *= np.abs(told).clip(0.5, 2) / np.abs(told).clip(1e-9)

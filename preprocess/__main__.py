@@ -6,7 +6,6 @@ import sys
 from flow.appearance import FEATURE_THRESHOLD
 from preprocess.chain import COLOR_THRESHOLD
 from preprocess.driver import build
-from preprocess.features import DEFAULT_FEATURES
 from preprocess.filter import CYCLE_THRESHOLD
 from preprocess.frames import FOLDER_FPS
 from preprocess.pairs import ALL_PAIRS_UP_TO, DEFAULT_MAX_INTERVAL, REACH, SPACED
@@ -173,12 +172,12 @@ def add_evidence_options(group):
     group.add_argument(
         "--features",
         nargs="+",
-        default=DEFAULT_FEATURES,
+        default=None,
         metavar="WHICH",
         help="places of two frames that look alike, however far apart the frames are. sift: keypoints, which need no "
         "weights; a folder with config.json and model.safetensors of DINOv2 or DINOv3, or its name at huggingface.co, "
         "from where it is downloaded once, such as facebook/dinov2-small (Apache-2.0; both need "
-        "requirements-dino.txt); several; or none (default: sift)",
+        "requirements-dino.txt); both; or none (default: sift, but none beside --no_fusion)",
     )
     group.add_argument(
         "--depth",

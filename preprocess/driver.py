@@ -84,16 +84,17 @@ def build(
     """Preprocess `source` (folder of frames, video file, or uint8 array (N, H, W, 3)) into `data_dir` -> DataDir.
 
     flow: 'auto', 'raft', 'dis', or an estimator (see flow.estimator), whose flow is not fused with any other. features:
-    as of --features; None: its default, but beside an estimator none. The other arguments are the options of `python -m
-    preprocess`. An earlier, interrupted call with the same arguments is continued. A list of DataDirs where cuts is
-    'split' and there are some. UserError: anything wrong with the arguments or the input.
+    as of --features; None: its default, but none beside flow that is not fused. The other arguments are the options of
+    `python -m preprocess`. An earlier, interrupted call with the same arguments is continued. A list of DataDirs where
+    cuts is 'split' and there are some. UserError: anything wrong with the arguments or the input.
     """
     asked = {name: value for name, value in locals().items() if name not in ("source", "data_dir", "start", "end")}
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
     check_fusion(flow, flow_files, fusion, passes)
     files = FlowFiles(flow_files) if flow_files is not None else None
-    features = (DEFAULT_FEATURES if isinstance(flow, str) else ()) if features is None else features
+    if features is None:
+        features = DEFAULT_FEATURES if isinstance(flow, str) and fusion else ()
     sources = given(tracks, correspondences, tracks_convention, tracks_size, features, device, bar)
     maps = depth_source(depth, device)
     options, opened = FrameOptions(max_side, fps, start, end), open_source(source)

@@ -134,11 +134,15 @@ def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=N
     size = parse_size(tracks_size) if tracks_size else None
     sources = [Tracks(path, tracks_convention, size) for path in tracks or ()]
     sources += [Correspondences(correspondences)] if correspondences is not None else []
+    features = list(features or ())
+    if "none" in features and len(features) > 1:
+        raise UserError("--features none: expected nothing beside it")
     sources += [Features(describer(value, device), bar) for value in features if value != "none"]
     names = [source.name for source in sources]
     twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
     if twice is not None:
-        raise UserError(f"evidence: two sources are called {twice}; expected a name of its own for each")
+        raise UserError(f"evidence: two sources are called {twice}; expected a name of its own for each (sift is what "
+                        "--features finds unless told otherwise)")
     return sources
 
 
@@ -155,6 +159,6 @@ def gather(data, sources, partners, tell=print):
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in (
             evidence.frames, evidence.points, evidence.weight))).hexdigest()
         motions = PointMotions(evidence, source.settings)
-        for rank, name in enumerate((source.name, f"{source.name}, next")):
+        for rank, name in enumerate((f"points: {source.name}", f"points: {source.name}, next")):
             hints[name] = PointFlow(motions, source.name, digest, rank)
     return hints

@@ -10,7 +10,7 @@ import numpy as np
 from flow.features import DinoPlaces, SiftPlaces, correspondences
 from flow.hub import model_folder
 from flow.images import luminance
-from loaders.evidence import evidence_of, stored_evidence
+from loaders.evidence import MOST, evidence_of, stored_evidence
 from preprocess.report import QUIET
 from util import BoundedCache, source_hash
 
@@ -35,19 +35,21 @@ class Features:
 
     def read(self, data, pairs):
         """See the module. What the data directory holds already of the same is taken."""
-        pairs = sorted(pairs)
+        pairs = sorted(pair for pair in pairs if pair[1] - pair[0] >= self.describe.least_apart)
         source = f"features of {self.describe.name}, {self.fingerprint(data, pairs)}"
         stored = stored_evidence(data.path, self.name, source, data.num_frames)
         if stored is not None:
             return stored
         places = BoundedCache(lambda i: self.describe(i, data.frame(i)), CACHE_BYTES)
         images = BoundedCache(lambda i: luminance(data.frame(i)), 2**27)
-        frames, points, weight = [np.zeros((0, 2), int)], [np.zeros((0, 2, 2))], [np.zeros(0)]
+        frames, points, weight = [np.zeros((0, 2), np.int32)], [np.zeros((0, 2, 2), "f")], [np.zeros(0, "f")]
+        most, random = max(1, MOST // max(1, len(pairs))), np.random.default_rng(0)
         for i, j in self.bar.over(self.name, pairs, "pairs"):
             found, trust = correspondences(places[i], places[j], (images[i], images[j]), self.describe.settings)
-            frames.append(np.full((len(found), 2), (i, j)))
-            points.append(found)
-            weight.append(trust)
+            kept = np.sort(random.permutation(len(found))[:most])
+            frames.append(np.full((len(kept), 2), (i, j), np.int32))
+            points.append(found[kept].astype(np.float32))
+            weight.append(trust[kept].astype(np.float32))
         return evidence_of(self.name, *map(np.concatenate, (frames, points, weight)), source)
 
     def fingerprint(self, data, pairs):

@@ -42,7 +42,11 @@ def test_a_modules_settings_come_back():
     assert Outer() == module.SETTINGS
 
 
-def test_every_stage_has_constants_that_can_be_changed():
+def test_every_constant_can_be_changed():
+    names = set(sensitivity.numbers(sensitivity.FlowSettings()))
+    assert names > sensitivity.IDLE
+    for name in names:
+        assert sensitivity.scaled(sensitivity.FlowSettings(), name, 2.0) != sensitivity.FlowSettings()
     for stage in ("tracking", "training"):
         found = sensitivity.changes(stage)
         assert len(found) > 5
@@ -66,8 +70,8 @@ def test_flow_is_held_against_the_truth(monkeypatch):
     still = np.zeros((48, 64, 2), np.float32)
     truth = {(i, j): (still + np.float32([4 * (i - j), 0]), np.indices((48, 64))[1] // 56 == 0)
              for i in (0, 2) for j in range(3) if j != i}
-    within, error, hidden = sensitivity.flow_figures([(frames, truth)], sensitivity.FlowSettings())
-    assert within > 85 and error < 0.5 and 0 <= hidden <= 100
+    within, error, _ = sensitivity.flow_figures([(frames, truth)], sensitivity.FlowSettings())
+    assert within > 85 and error < 0.5
     far = {pair: (flow + 3, visible) for pair, (flow, visible) in truth.items()}
     within, error, _ = sensitivity.flow_figures([(frames, far)], sensitivity.FlowSettings())
     assert within < 15 and error > 3.5

@@ -131,3 +131,8 @@ def test_what_turns_and_zooms_far_is_exact(degrees, zoom):
     expected = (kept - [50, 30]) @ turn.T + [50, 30] - kept
     assert np.linalg.norm(found - expected, axis=-1)[right].max() < 1e-6
     assert np.abs(slope - (turn - np.eye(2)))[right].max() < 1e-6
+
+
+def test_points_that_end_at_one_place_tell_of_no_collapse():
+    start = np.array([[10.0, 10], [14, 10], [10, 14], [16, 16], [12, 18]])
+    assert not len(affine_motions(start, 50 - start, W)[0])  # all end at (50, 50): nothing shrinks by more than half

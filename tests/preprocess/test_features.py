@@ -1,13 +1,17 @@
 """Features by the command: of DINO, of SIFT, found once, stored as evidence and candidates of the walk."""
 
 import itertools
+import pickle
 import sys
 
 import numpy as np
 import pytest
 import torch
 
+from flow.candidates import walked_with_matches
+from flow.dis import DisFlow, PlainDis
 from flow.features import OF_CELLS, MatchSettings, places_of_map
+from flow.formats import write_flo
 from loaders.data_dir import write_image
 from loaders.evidence import read_evidence
 from preprocess import build
@@ -25,6 +29,7 @@ class Moving:
     """Features of a picture that moves by STEP to the right a frame."""
 
     name, settings, motions, description, calls = "moving", MatchSettings(), OF_CELLS, {"of": "a test"}, 0
+    least_apart = 2
 
     def __call__(self, i, frame):
         self.calls += 1
@@ -39,6 +44,12 @@ def clip():
     return np.stack([np.roll(frame, i * STEP, 1) for i in range(N)])
 
 
+def write_clip(folder, frames):
+    for i, frame in enumerate(frames):
+        write_image(folder / f"{i:05d}.png", frame)
+    return folder
+
+
 def preprocessed(clip, path, **options):
     return build(clip, path, flow="dis", chain=False, quiet=True, workers=1, cuts="ignore", **options)
 
@@ -47,11 +58,11 @@ def test_features_are_stored_as_evidence_and_found_once(tmp_path, clip):
     describe = Moving()
     data = preprocessed(clip, tmp_path / "data", features=[describe])
     (stored,) = read_evidence(data.path, N)
-    assert {tuple(pair) for pair in stored.frames} == set(itertools.combinations(range(N), 2)) and describe.calls == N
+    assert {tuple(pair) for pair in stored.frames} == {(0, 2), (0, 3), (1, 3)} and describe.calls == N
     moved = (stored.points[:, 1] - stored.points[:, 0])[:, 0] % SIZE[1]
     expected = np.diff(stored.frames, axis=1)[:, 0] * STEP % SIZE[1]
     assert (np.abs(moved - expected) < 1).mean() > 0.95
-    assert list(data.manifest["settings"]["flow"]["candidates"]) == ["moving", "moving, next"]
+    assert list(data.manifest["settings"]["flow"]["candidates"]) == ["points: moving", "points: moving, next"]
     again = Moving()
     preprocessed(clip, tmp_path / "data", features=[again])
     assert again.calls == 0
@@ -70,6 +81,33 @@ def test_an_object_is_found_again_after_it_was_hidden(tmp_path):
         data = preprocessed(frames, tmp_path / features, features=[features])
         missed[features] = np.median(np.linalg.norm(data.flow(0, 5)[y, x].reshape(-1, 2) - wanted, axis=-1))
     assert missed["sift"] < 0.5 and missed["none"] > 10
+
+
+def test_matches_are_found_unless_they_are_not_wanted_or_flow_is_not_fused(tmp_path, clip):
+    def sources(name, **options):
+        data = build(clip, tmp_path / name, chain=False, quiet=True, workers=1, cuts="ignore", **options)
+        return [one.name for one in read_evidence(data.path, N)]
+
+    assert sources("default", flow="dis") == ["sift"] and sources("default", flow="dis", features=["none"]) == []
+    assert sources("planted", flow=PlainDis("fast")) == []
+    files = tmp_path / "flow"
+    for i, j in itertools.permutations(range(N), 2):
+        write_flo(files / f"{i:05d}_{j:05d}.flo", np.zeros((*SIZE, 2), np.float32))
+    assert sources("files", flow="auto", flow_files=files, fusion=False) == []
+    with pytest.raises(UserError, match="--features none: expected nothing beside it"):
+        sources("both", flow="dis", features=["none", "sift"])
+    main([str(write_clip(tmp_path / "frames", clip)), "--data_dir", str(tmp_path / "command"), "--flow", "dis",
+          "--workers", "1", "--cuts", "ignore"])
+    assert [path.name for path in (tmp_path / "command" / "evidence").iterdir()] == ["sift.npz"]
+
+
+def test_motions_go_to_other_processes_once_they_have_frames(clip):
+    estimator = walked_with_matches(clip, DisFlow())
+    fresh = pickle.loads(pickle.dumps(estimator.for_workers()))
+    fresh.load_frames(clip)
+    assert np.array_equal(fresh.flow_from(0, [1]), estimator.flow_from(0, [1]))
+    first, second = fresh.sources.values()
+    assert first.motions is second.motions
 
 
 def test_each_shot_may_have_features_of_its_own_but_not_tracks():
