@@ -307,8 +307,7 @@ def pin(arguments, device):
         raise UserError(f"--pins {arguments.pins}: no pins there; expected a file such as view.py writes")
     if arguments.data_dir:
         data = DataDir.open(arguments.data_dir)
-        if data.fingerprint != video["fingerprint"]:
-            raise UserError(f"--data_dir {data.path}: made from another video than the run of --init_from")
+        data.check_same_video(video)
         state["data_dir"] = str(data.path.resolve())
     check_folders(out_dir, state["data_dir"])
     state["pins"] = [list(row) for row in rows]

@@ -141,8 +141,8 @@ def open_scene(source, args):
             f"{data.path}: holds {data.num_frames} frames of {data.width}x{data.height}, but the model was fitted to "
             f"{source.num_frames} of {source.size[1]}x{source.size[0]}; name the right one with --data_dir"
         )
-    if source.run and data.fingerprint != source.run.video["fingerprint"]:
-        raise UserError(f"{data.path}: made from another video than the run; name the right one with --data_dir")
+    if source.run:
+        data.check_same_video(source.run.video)
     if height * width * args.scale**2 > MOST_PIXELS:
         raise UserError(f"--scale {args.scale}: frames of {width * args.scale}x{height * args.scale}; expected at most "
                         f"{MOST_PIXELS / 1e6:.0f} million pixels")

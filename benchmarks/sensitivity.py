@@ -23,7 +23,7 @@ from benchmarks.experiments import command_line, named_scene, publish, scene_vid
 from evaluation import report
 from flow.candidates import walked_with_matches
 from flow.dis import DisFlow, DisSettings
-from flow.features import MatchSettings, SiftPlaces
+from flow.features import OF_KEYPOINTS, OF_SIFT, MatchSettings, SiftPlaces
 from flow.point_tracks import PointSettings
 from loaders.data_dir import DataDir
 from preprocess import build
@@ -51,8 +51,8 @@ class FlowSettings:
     """Of the flow that preprocessing estimates where nothing else is given, but for SIFT's own."""
 
     walk: DisSettings = DisSettings()
-    points: PointSettings = SiftPlaces.motions
-    matches: MatchSettings = SiftPlaces.settings
+    points: PointSettings = OF_KEYPOINTS
+    matches: MatchSettings = OF_SIFT
 
 
 def parse_arguments(arguments=None):
@@ -157,7 +157,7 @@ def flow_figures(clips, settings):
     rows = []
     for frames, truth in clips:
         walk, of_pairs = DisFlow(settings=settings.walk), []
-        estimator = walked_with_matches(frames, walk, settings.points, settings.matches)
+        estimator = walked_with_matches(frames, walk, SiftPlaces(settings.points, settings.matches))
         for i in SOURCES:
             partners = [j for j in range(len(frames)) if j != i]
             for found, j in zip(estimator.flow_from(i, partners), partners):

@@ -41,7 +41,7 @@ class PlantedFeatures:
     those that are seen around it, of its own surface, near ones most. wrong: this share of cells has that of another.
     """
 
-    name, settings, motions, least_apart = "planted", MatchSettings(), OF_CELLS, 2
+    name, settings, motions, least_apart, quick = "planted", MatchSettings(), OF_CELLS, 2, False
 
     def __init__(self, scene, stride=8, wrong=0.2, length=128, spread=0.75, seed=0):
         """spread: standard deviation of what a cell sees, in strides."""

@@ -37,8 +37,8 @@ def open_clip(source):
     Where the original frames are not to be had, the processed ones are enlarged, and a line says so.
     """
     data = DataDir.open(source.data_dir)
-    if source.run is not None and data.fingerprint != source.run.video["fingerprint"]:
-        raise UserError(f"{data.path}: made from another video than the run; name the right one with --data_dir")
+    if source.run is not None:
+        data.check_same_video(source.run.video)
     try:
         return Clip(source, list(OriginalFrames(data)))
     except UserError as error:

@@ -82,9 +82,10 @@ class FusedFlow(Estimator):
         return workers
 
 
-def walked_with_matches(frames, walk, points=SiftPlaces.motions, matches=SiftPlaces.settings):
+def walked_with_matches(frames, walk, describe=None):
     """Flow estimator of these frames: a walk (DisFlow) with the motion around their SIFT matches as candidates."""
-    motions = PointMotions(Matches(frames, matches), points)
+    describe = describe or SiftPlaces()
+    motions = PointMotions(Matches(frames, describe), describe.motions)
     estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)}, walk=walk)
     estimator.load_frames(frames)
     return estimator

@@ -16,6 +16,9 @@ from scipy.spatial import cKDTree
 from flow.appearance import DinoAppearance
 from flow.images import enlarge, luminance
 from flow.point_tracks import PointSettings
+from util import BoundedCache
+
+PLACES_BYTES, IMAGE_BYTES = 2**29, 2**27  # that are kept of a video's frames, in each process
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class KeypointSettings:
 
 
 OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
+OF_KEYPOINTS = PointSettings(reach=0.03)  # there are many, and colour does not tell all surfaces apart
+OF_SIFT = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
 
 
 class Places:
@@ -61,7 +66,7 @@ class Places:
 class DinoPlaces:
     """Describes a frame by the patch features of a DINO network in a folder. least_apart: frames that are matched."""
 
-    least_apart = 2  # between adjacent ones flow is more exact than cells
+    least_apart, quick = 2, False  # between adjacent ones flow is more exact than cells
     name, settings, motions = "DINO", MatchSettings(), OF_CELLS
 
     def __init__(self, folder, device="cpu"):
@@ -74,14 +79,19 @@ class DinoPlaces:
 
 
 class SiftPlaces:
-    """Describes a frame by its SIFT keypoints: no weights, and less is found."""
+    """Describes a frame by its SIFT keypoints: no weights, and less is found.
 
-    name, motions = "SIFT", PointSettings(reach=0.03)  # there are many, and colour does not tell all surfaces apart
-    settings = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
-    least_apart = 1
+    quick: so quickly that each of several processes may do so for itself.
+    """
+
+    name = "SIFT"
+    least_apart, quick = 1, True
     share = 1 / 32  # of the longer side: taken for the spacing
 
     description = {"method": "sift"}
+
+    def __init__(self, motions=OF_KEYPOINTS, settings=OF_SIFT):
+        self.motions, self.settings = motions, settings
 
     def __call__(self, i, frame):
         """Places of frame i, uint8 (H, W, 3)."""
@@ -91,17 +101,23 @@ class SiftPlaces:
 
 
 class Matches:
-    """SIFT matches between any two of some frames, found when they are asked for."""
+    """Matches between any two of some frames, found when they are asked for.
 
-    def __init__(self, frames, settings=SiftPlaces.settings):
-        describe, self.settings = SiftPlaces(), settings
-        self.places = [describe(i, frame) for i, frame in enumerate(frames)]
-        self.images = [luminance(frame) for frame in frames]
+    frames: a sequence of uint8 (H, W, 3); describe: see SiftPlaces. It pickles where they do.
+    """
+
+    def __init__(self, frames, describe):
+        self.frames, self.describe = frames, describe
+        self.places = BoundedCache(lambda i: describe(i, frames[i]), PLACES_BYTES)
+        self.images = BoundedCache(lambda i: luminance(frames[i]), IMAGE_BYTES)
+
+    def __reduce__(self):
+        return Matches, (self.frames, self.describe)
 
     def between(self, i, j):
         """points_1 (n, 2), points_2 (n, 2), weight (n,), as loaders.evidence.Evidence has them."""
         images = self.images[i], self.images[j]
-        points, weight = correspondences(self.places[i], self.places[j], images, self.settings)
+        points, weight = correspondences(self.places[i], self.places[j], images, self.describe.settings)
         return points[:, 0], points[:, 1], weight
 
 

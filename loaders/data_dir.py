@@ -213,7 +213,7 @@ class DataDir:
     def check_same_video(self, video):
         """UserError unless it is made from the video that a run's checkpoint describes."""
         if self.fingerprint != video["fingerprint"]:
-            raise UserError(f"{self.path}: made from another video than the run")
+            raise UserError(f"{self.path}: made from another video than the run; --data_dir names the right one")
 
     # Correspondences
 

@@ -94,7 +94,7 @@ def refresh_depth(data, source, options, bar):
         return
     plain = True
     if source is not None:
-        with bar.frames_of("depth", data.num_frames) as advance, staged_folder(data.path / "depth") as staged:
+        with bar.steps("depth", data.num_frames) as advance, staged_folder(data.path / "depth") as staged:
             for i, values in enumerate(source.maps(data, options)):
                 plain &= values.min() == values.max()
                 found = ranks(values, (data.height, data.width))

@@ -110,14 +110,14 @@ def build(
         bar.write(f"pairs: {sum(map(len, partners))} of {data.num_frames} frames ({rule})")
         refresh_depth(data, maps, options, bar)
         given_layers = read_layers(layers, data) if layers is not None else None
-        hints = gather(data, sources, partners, bar.write)
+        workers = workers or default_workers(data, partners)
+        hints = gather(data, sources, partners, workers, bar.write)
         estimator = make_flow(data, hints, flow=flow, raft_weights=raft_weights, iterations=iterations, files=files,
                               fusion=fusion, device=device, num_pairs=sum(map(len, partners)))
         if given_layers is not None and isinstance(estimator, (DisFlow, FusedFlow)):
             estimator.take_layers(given_layers)
         plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
-                    chain=bool(chain), keep_direct=keep_direct, workers=workers or default_workers(data, partners),
-                    layers=given_layers)
+                    chain=bool(chain), keep_direct=keep_direct, workers=workers, layers=given_layers)
         do_stages(data, estimator, plan, passes, device, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
@@ -214,7 +214,7 @@ def shots(data, cuts, bar):
         data.manifest.pop("shots", None)
         return [(0, data.num_frames)]
     if "cuts" not in data.manifest:
-        with bar.frames_of("cuts", data.num_frames - 1) as advance:
+        with bar.steps("cuts", data.num_frames - 1) as advance:
             frames = FrameList(data, BoundedCache(data.frame, most=0))
             data.manifest["cuts"] = find_cuts(frames, advance)
         data.save_manifest()

@@ -1,8 +1,8 @@
 """What is given of a video beside its frames: read, held against the picture, stored as evidence, made hints of flow.
 
 A source is a class with `name`, `settings` (of flow/point_tracks.py), `of_whole_video` (False: each of its shots may
-have one) and `read(data, pairs)` -> Evidence in pixels of the data directory. Users' files are in raster pixels of
-the original video, centres at +0.5.
+have one) and `read(data, pairs, workers)` -> Evidence in pixels of the data directory, found by at most so many
+processes. Users' files are in raster pixels of the original video, centres at +0.5.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Tracks:
     def __init__(self, path, convention=None, size=None):
         self.path, self.name, self.convention, self.size = path, Path(path).stem, convention, size
 
-    def read(self, data, pairs):
+    def read(self, data, pairs, workers=1):
         """See the module. UserError, too, where the picture shows another video."""
         original = data.original_height, data.original_width
         positions, visible = tracks_of_video(self.path, data.num_frames, original, self.convention, self.size)
@@ -57,7 +57,7 @@ class Correspondences:
     def __init__(self, path):
         self.path, self.name = path, Path(path).stem
 
-    def read(self, data, pairs):
+    def read(self, data, pairs, workers=1):
         """See the module; all rows, whatever the pairs."""
         rows = read_rows(self.path)
         frames, points = rows[:, [0, 3]], rows[:, [1, 2, 4, 5]].reshape(-1, 2, 2)
@@ -146,10 +146,13 @@ def given(tracks=(), correspondences=None, tracks_convention=None, tracks_size=N
     return sources
 
 
-def gather(data, sources, partners, tell=print):
-    """Read and store the evidence of all sources, and remove that of others -> {name: candidate of the walk}."""
+def gather(data, sources, partners, workers=1, tell=print):
+    """Read and store the evidence of all sources, and remove that of others -> {name: candidate of the walk}.
+
+    workers: processes, where it takes time.
+    """
     pairs = {(i, j) for i, of_frame in enumerate(partners) for j in of_frame if i < j}
-    found = [(source, source.read(data, pairs)) for source in sources]  # all, before anything is written
+    found = [(source, source.read(data, pairs, workers)) for source in sources]  # all, before anything is written
     if (data.path / FOLDER).exists():
         data.remove(FOLDER)
     hints = {}

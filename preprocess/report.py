@@ -19,14 +19,10 @@ class Progress:
         """Iterate with a bar of unknown length."""
         return tqdm(frames, desc="frames", unit=" frames", disable=self.quiet)
 
-    def over(self, stage, items, unit):
-        """Iterate over a list with a bar."""
-        return tqdm(items, desc=stage, unit=f" {unit}", disable=self.quiet or not items)
-
     @contextlib.contextmanager
-    def frames_of(self, stage, count):
-        """A bar over so many frames; yields its update function."""
-        with tqdm(total=count, desc=stage, unit=" frames", disable=self.quiet or not count) as bar:
+    def steps(self, stage, count, unit="frames"):
+        """A bar over so many frames, or others; yields its update function."""
+        with tqdm(total=count, desc=stage, unit=f" {unit}", disable=self.quiet or not count) as bar:
             yield bar.update
 
     @contextlib.contextmanager

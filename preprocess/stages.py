@@ -184,7 +184,7 @@ def estimate_flow(data, work, workers, todo, bar):
     """Flow of every source frame of `todo` to its partners."""
     walks = todo and work.estimator.walks
     missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)] if walks else []
-    with bar.frames_of("adjacent flow", len(missing)) as advance:
+    with bar.steps("adjacent flow", len(missing)) as advance:
         ahead = looked_ahead(work, missing, work.estimator.both_ways, pairs=2)
         share_out("adjacent", zip(missing, ahead), work, workers, advance)
     sources, longest = [(i, data.partners(i)) for i in todo], max(map(len, data.manifest["partners"]))
@@ -212,7 +212,7 @@ def carry_layers(data, work, bar):
     missing = [i for i in range(data.num_frames) if not data.has("layers", i)]
     if work.plan.layers is None or not missing:
         return
-    with bar.frames_of("layers", len(missing)) as advance:
+    with bar.steps("layers", len(missing)) as advance:
         flow = BoundedCache(lambda pair: work.reader.flow(*pair).cpu().numpy(), FRAME_CACHE_BYTES)
         label_frames(data, work.plan.layers, lambda i, j: flow[i, j], advance, LayerSettings())
 

@@ -7,6 +7,7 @@ import pytest
 from flow.candidates import walked_with_matches
 from flow.dis import DisFlow
 from flow.features import (
+    OF_SIFT,
     MatchSettings,
     Places,
     SiftPlaces,
@@ -148,7 +149,7 @@ def test_two_frames_are_enough_to_follow_what_jumped_and_turned():
 def test_keypoints_are_where_they_are_also_when_the_frame_was_enlarged():
     frame = cv2.cvtColor(frame_with(BEFORE), cv2.COLOR_RGB2GRAY)
     plain, large = (Places(*find_keypoints(cv2.resize(frame, None, fx=k, fy=k, interpolation=cv2.INTER_CUBIC), k), 4,
-                           settings=SiftPlaces.settings) for k in (1, 2))
-    rows, partners = match(plain, large, SiftPlaces.settings)
+                           settings=OF_SIFT) for k in (1, 2))
+    rows, partners = match(plain, large, OF_SIFT)
     offset = large.points[partners] - plain.points[rows]
     assert len(rows) > 30 and np.abs(np.median(offset, axis=0)).max() < 0.1

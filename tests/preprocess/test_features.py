@@ -29,7 +29,7 @@ class Moving:
     """Features of a picture that moves by STEP to the right a frame."""
 
     name, settings, motions, description, calls = "moving", MatchSettings(), OF_CELLS, {"of": "a test"}, 0
-    least_apart = 2
+    least_apart, quick = 2, False
 
     def __call__(self, i, frame):
         self.calls += 1
