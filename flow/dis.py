@@ -54,7 +54,6 @@ class DisSettings:
 
     search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
     shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
-    return_within: float = 1.0  # pixels: adjacent flow that misses its start by more follows no visible surface
     trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
     refined_within: float = 0.7  # pixels of the frames as they are walked: assigned flow is refined by so little ...
     refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
@@ -204,7 +203,7 @@ class DisFlow(Estimator):
 
     def returns(self, i, j):
         """float32 (H, W): 1 where the adjacent flow i -> j and back returns to its start."""
-        return comes_back(self.step(i, j), self.step(j, i), self.settings.return_within).astype(np.float32)
+        return comes_back(self.step(i, j), self.step(j, i)).astype(np.float32)
 
     def looks_alike(self, i, j, flow):
         """bool (H, W): what is seen in frame i is what is seen where the flow takes it in frame j."""

@@ -12,6 +12,8 @@ import numpy as np
 
 import util
 
+RETURN_WITHIN = 1.0  # pixels: flow that misses its start by less, there and back, comes back
+
 
 @dataclass(frozen=True)
 class ExposureSettings:
@@ -88,6 +90,6 @@ def sample_along(flow, values):
     return sample(values, pixel_grid(flow.shape[:2]) + flow)
 
 
-def comes_back(there, back, within):
+def comes_back(there, back, within=RETURN_WITHIN):
     """bool (H, W): pixels that flow (H, W, 2) there and back leads to within so many pixels of their start."""
     return np.square(there + sample_along(there, back)).sum(-1) < within**2

@@ -1,7 +1,7 @@
 """Layers: which object a pixel shows, as it is known of some frames, and carried to the others.
 
 A pixel of another frame looks back along flow at what is known, and at the neighbouring frame that is nearer to it. How
-much that counts depends on whether the flow comes back; where it does not, what is around is asked for a label whose
+much that counts depends on whether the flow is right; where it is not, what is around is asked for a label whose
 colours, in the frames that are known, are the pixel's. Rims are drawn to the frame's edges.
 
 Conventions: labels uint8 (H, W), 0 the background, 1 to 254 objects, UNKNOWN where it is not known; shares (H, W, L) of
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from flow.images import comes_back, pixel_grid, sample_along
+from flow.images import pixel_grid, sample_along
 from flow.rims import guided, rim_radius
 
 UNKNOWN = 255
@@ -25,8 +25,7 @@ UNKNOWN = 255
 class LayerSettings:
     """How labels are carried."""
 
-    return_within: float = 1.5  # pixels: flow that misses its start by more ...
-    unreturned: float = 0.05  # ... counts for so much
+    doubtful: float = 0.05  # what flow counts that does not come back, or to where the pixel is hidden
     neighbour: float = 0.2  # what the neighbouring frame's labels, which have come further, count against given ones
     colour: float = 0.5  # what colour counts, against flow that comes back
     around: float = 0.025  # of the long side: how far around a pixel labels are asked
@@ -67,12 +66,13 @@ def binned(frame, settings):
 def carried(frame, looks, colours, settings=LayerSettings()):
     """Shares (H, W, L) of a frame's labels.
 
-    looks: of each frame that is asked a weight, the flow to it and back, and its shares (H, W, L).
+    looks: of each frame that is asked a weight, the flow to it, where that is right, bool (H, W), and its shares
+    (H, W, L).
     """
     votes = np.zeros((*frame.shape[:2], colours.shape[-1]), np.float32)
-    for weight, flow, back, shares in looks:
-        returned = np.where(comes_back(flow, back, settings.return_within), 1, settings.unreturned)
-        votes += by_label(partial(sample_along, flow), shares) * np.float32(weight * returned)[..., None]
+    for weight, flow, right, shares in looks:
+        trust = np.where(right, weight, weight * settings.doubtful).astype(np.float32)
+        votes += by_label(partial(sample_along, flow), shares) * trust[..., None]
     reach = max(1, round(settings.around * max(frame.shape[:2])))
     around = by_label(lambda vote: cv2.blur(vote, (2 * reach + 1,) * 2), votes)
     around /= around.sum(-1, keepdims=True) + np.float32(1e-6)

@@ -21,7 +21,6 @@ class CutSettings:
 
     side: int = 160  # pixels on the long side that frames are shrunk to
     least_side: int = 48  # pixels on the short side of the shrunk frames: smaller ones show too little to judge
-    return_within: float = 1.0  # pixels: flow there and back that misses its start by less comes back
     window: int = 9  # pixels in which what is seen is compared
     alike: float = 0.7  # correlation in a window above which two places look alike
     weak_contrast: float = 4.0  # levels squared: variance that is noise, not texture
@@ -63,7 +62,7 @@ def share_in_common(first, second):
     dis = make_dis(0)
     there, back = dis.calc(first, second, None), dis.calc(second, first, None)
     alike = correlation(first, sample_along(there, second)) > SETTINGS.alike
-    return float((comes_back(there, back, SETTINGS.return_within) & alike).mean())
+    return float((comes_back(there, back) & alike).mean())
 
 
 def correlation(first, second):

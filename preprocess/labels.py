@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from files import UserError, read_pixels
+from flow.images import comes_back
 from flow.layers import UNKNOWN, carried, colours_of, shares_of
 from preprocess.frames import list_images
 
@@ -123,7 +124,8 @@ def label_frames(data, given, flow, progress, settings):
         nearest = int(known[np.abs(known - i).argmin()])
         asked = {j: 1.0 for j in known.tolist() if j in data.partners(i)}
         asked.setdefault(i + (1 if nearest > i else -1), settings.neighbour)
-        looks = [(weight, flow(i, j), flow(j, i), shares(j)) for j, weight in asked.items()]
+        looks = [(weight, flow(i, j), comes_back(flow(i, j), flow(j, i)), shares(j))
+                 for j, weight in asked.items()]
         found = carried(data.frame(i), looks, colours, settings)
         labels = given.numbers[found.argmax(-1)]
         data.write("layers", i, np.stack([labels, np.rint(255 * found.max(-1)).astype(np.uint8)]))

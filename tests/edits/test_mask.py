@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scenes import make_scene
-from edits.mask import NEIGHBOUR, UNSEEN, carry_labels, decide, seen_shares, shares_of, tinted
+from edits.mask import carry_labels, tinted
 from evaluation.masks import region_j
 
 
@@ -24,22 +24,16 @@ def test_labels_follow_each_object_through_occlusion(scene):
             assert score > 95 and score > region_j((truth[k] == label) & seen, (truth[2] == label) & seen), (k, label)
 
 
-def test_votes():
-    shares = shares_of(np.array([[0, 1, 1]], np.uint8), 2)
-    flow = np.float32([[[1, 0], [0.5, 0], [5, 0]]])
-    votes = seen_shares(shares, flow, np.array([[True, False, True]]))
-    assert votes[0, 0].tolist() == [0, 1]  # looks one to the right
-    assert votes[0, 1].tolist() == pytest.approx([0, UNSEEN])  # hidden there
-    assert votes[0, 2].tolist() == [0, 0]  # outside
-    assert UNSEEN < NEIGHBOUR < 1
+def test_labels_of_what_is_seen_for_the_first_time_go_by_colour_and_hidden_flow_hardly_counts():
+    first, second = (np.full((30, 40, 3), 40, np.uint8) for _ in range(2))
+    first[:, 20:], second[:, 18:] = 220, 220  # the right side grows over the left
+    right = (np.arange(40) >= 20)[None].repeat(30, 0)
 
+    def flow(i, j):  # still; frame 1 sees what frame 0 does but for the strip that has changed
+        return np.zeros((30, 40, 2), np.float32), (np.arange(40) < 18)[None].repeat(30, 0) | right
 
-def test_what_no_frame_has_seen_goes_with_what_looks_alike():
-    frame = np.full((30, 30, 3), 40, np.uint8)
-    frame[:, 15:] = 220
-    votes = shares_of((np.arange(30) >= 15)[None].repeat(30, 0).astype(np.uint8), 2)
-    votes[:, 14:16] = 0  # a gap on both sides of the edge
-    assert (decide(votes, frame) == (np.arange(30) >= 15)).all()
+    labels = carry_labels([first, second], flow, right.astype(np.uint8), 0)
+    assert ((labels[1] == 1) == (np.arange(40) >= 18)).all() and (labels[0] == right).all()
 
 
 def test_each_label_has_a_colour_and_the_background_none():
