@@ -112,7 +112,7 @@ class DisFlow(Estimator):
         self.shrunk = times_shrunk(self.full_size, settings.upsampling)
         self.size = shrunk_size(self.full_size, self.shrunk)
         self.full_frames = BoundedCache(
-            lambda i: make_frame(frames[i], 1, settings.errors, self.labels(i, self.full_size)))
+            lambda i: make_frame(frames[i], 1, self.labels(i, self.full_size)))
         self.full_refinement = make_dis(0)
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         self.factor = 2 if max(self.size) < settings.upsampling.working_side else 1
@@ -123,7 +123,7 @@ class DisFlow(Estimator):
         self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
         appearance = CensusAppearance(settings=settings.census)
         self.frames = BoundedCache(
-            lambda i: make_frame(walked[i], self.factor, settings.errors, self.labels(i, self.size)))
+            lambda i: make_frame(walked[i], self.factor, self.labels(i, self.size)))
         self.found = BoundedCache(adjacent or self.adjacent)
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(walked[i]))
@@ -162,9 +162,8 @@ class DisFlow(Estimator):
 
     def finish(self, i, j, flow, hints):
         """Flow (h, w, 2) between shrunk frames at the frames' own size, refined; hints near to it may replace it."""
-        coarse, first, second = self.frames[i], self.full_frames[i], self.full_frames[j]
-        gain, offset = exposure_along(flow, coarse.smooth, self.frames[j].smooth, self.settings.exposure)
-        pair = FramePair(first, second, gain, offset, self.settings.errors)
+        first, second = self.full_frames[i], self.full_frames[j]
+        pair = FramePair(first, second, *self.exposure_along(i, j, flow), self.settings.errors)
         candidates = upsampled(flow, self.full_size)
         flow = fuse(candidates, {name: pair.colour_error(candidate) for name, candidate in candidates.items()})
         refined = self.full_refinement.calc(first.luminance, pair.second_luminance, flow.copy())
@@ -271,19 +270,22 @@ class DisFlow(Estimator):
 
     def fuse_by_luminance(self, i, j, candidates, reference, priors=None):
         """Fusion by errors of luminance, at the exposure of what is seen where the candidate `reference` leads."""
-        first, second = (self.frames[k].luminance.astype(np.float32) for k in (i, j))
-        enlarged = enlarge_flow(candidates[reference], self.factor)
-        pair = self.pair(i, j, *exposure_along(enlarged, first, second, self.settings.exposure))
+        pair = self.pair(i, j, *self.exposure_along(i, j, candidates[reference]))
         return fuse(candidates, {name: pair.luminance_error(flow) for name, flow in candidates.items()}, priors)
 
     def assign_and_refine(self, i, j, flow):
         """The flow (H, W, 2) assigned to a few affine motions, then refined where little is missing."""
-        first, second, settings = self.frames[i], self.frames[j], self.settings
-        pair = self.pair(i, j, *exposure_along(flow, first.smooth, second.smooth, settings.exposure))
+        pair, settings = self.pair(i, j, *self.exposure_along(i, j, flow)), self.settings
         assigned = assign_motions(flow, pair, settings.motions)
         start = enlarge_flow(assigned, self.factor)
-        refined = shrink_flow(self.refinement.calc(first.luminance, pair.second_luminance, start), self.size)
+        refined = self.refinement.calc(pair.first.luminance, pair.second_luminance, start)
+        refined = shrink_flow(refined, self.size)
         return fuse_refined(assigned, {"refined": refined}, pair, settings, settings.refined_within)
+
+    def exposure_along(self, i, j, flow):
+        """gain, offset of frame j where flow (H, W, 2) from frame i leads."""
+        flow = enlarge_flow(flow, self.factor)
+        return exposure_along(flow, self.frames[i], self.frames[j], self.settings.exposure)
 
     def pair(self, i, j, gain, offset):
         """FramePair of frames i and j."""

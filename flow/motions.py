@@ -2,14 +2,14 @@
 
 Most of what moves between two frames moves in a few ways: the camera, and each rigid thing or part of one. An
 estimator that looks through small windows does not know that, and goes wrong where a window shows too little: on thin
-things, at rims, where there is no texture. So the affine motions that explain most of a flow are found and registered
-on the frames themselves; then each pixel is assigned to one of them or keeps its own flow: by colour, and as its
-neighbours of like colour do. The same colour is found in many places, and limbs bend as no affine motion does: so a
-motion is there only for what is near to pixels that follow it; the nearer, the less of the flow motions explain at all.
+things, at rims, where there is no texture. So the affine motions that explain most of a flow are found; then each pixel
+is assigned to one of them or keeps its own flow: by colour, and as its neighbours of like colour do. The same colour is
+found in many places, and limbs bend as no affine motion does: so a motion is there only for what is near to pixels that
+follow it; the nearer, the less of the flow motions explain at all.
 
 Conventions: flow float32 (H, W, 2), (x, y) in pixels, flattened to (n, 2) inside; a motion (3, 2) is the flow
-(x, y, 1) @ motion, x and y running from -1 to 1 over the frame; luminance float32 (H, W), 0 to 255; costs and errors
-(H, W), in levels of luminance. Candidates are {name: flow}, as in flow.fusion.
+(x, y, 1) @ motion, x and y running from -1 to 1 over the frame; costs and errors (H, W), in levels. Candidates are
+{name: flow}, as in flow.fusion.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from flow.fusion import lowest, select
-from flow.images import resize, sample, shrink
+from flow.images import resize, shrink
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,19 @@ class MotionSettings:
     rounds: int = 3  # of finding and assigning: assigned flow shows the motions better, and leads them on
     # finding
     most_motions: int = 8  # that are found
-    tries: int = 2  # at finding some in what those before leave unexplained
     least_followers: int = 40  # pixels that follow a motion
     guesses: int = 150  # fits to a random pixel and some around it
     neighbours: int = 12  # of those around it
-    radii: tuple = (1 / 32, 1 / 16, 1 / 8)  # of the long side: how far around
-    alike_distance: float = 2.0  # pixels by which the flow of those that are fitted may differ from its own
+    radius: float = 1 / 16  # of the long side: how far around
+    alike_distance: float = 2.0  # pixels by which the flow of what may move as one differs
     tested_pixels: int = 1500  # pixels that guesses are tested on
-    inlier_distance: float = 0.75  # pixels from a motion: flow that it explains
-    taken_distance: float = 1.1  # pixels from a motion: flow that no other motion need explain
-    # registration
-    registered_pixels: int = 3000  # of a motion's followers, at most, drawn at random
-    gauss_newton_steps: int = 4  # of a registration
-    robust_error: float = 10.0  # levels: an error that large has half the weight
-    damping: float = 0.02  # squared levels per pixel
+    inlier_distance: float = 0.75  # pixels from a motion: flow that follows it
     # costs of assignment
     own_cost: float = 3.0  # levels that the own flow costs
     away_cost: float = 0.5  # levels that a pixel's distance from the own flow costs ...
     away_limit: float = 4.0  # ... up to so many pixels
-    follow_distance: float = 2.0  # pixels: flow so near to a motion follows it
-    far_cost: float = 6.0  # levels that a pixel's distance from a motion's followers costs, if nothing is explained ...
-    far_limit: float = 15.0  # ... up to so many pixels
+    far_cost: float = 6.0  # levels that a pixel's distance from a motion's followers costs, if nothing is explained
     certainty: float = 0.4  # cost of an error of the usual size, against what neighbours say
-    least_noise: float = 1.0  # levels: the usual size of an error is this at least
     # what neighbours say
     coupling: float = 1.0  # cost that a neighbour that is alike adds to other labels
     colour_contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
@@ -58,13 +48,13 @@ class MotionSettings:
     cells: int = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
 
 
+LEAST_NOISE = 1.0  # levels: frames are of whole ones
 REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]  # neighbours
 
 
 def assign_motions(flow, pair, settings=MotionSettings()):
-    """Flow (H, W, 2) in which pixels that may move by one of a few affine motions do. pair: the frames, as FramePair.
-    """
-    motions = Motions(pair.first.smooth, pair.second_smooth, settings)
+    """Flow (H, W, 2) in which pixels that may move by one of a few affine motions do. pair: the frames' FramePair."""
+    motions = Motions(flow.shape[:2], settings)
     cell = -(-max(motions.size) // settings.cells)
     alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.colour_contrast)
     own_error, assigned = pair.colour_error(flow), flow
@@ -81,88 +71,56 @@ def assign_motions(flow, pair, settings=MotionSettings()):
 
 
 class Motions:
-    """Finds motions between two frames of size (H, W), and makes them exact. seed: of the random guesses."""
+    """Finds motions in flow between frames of size (H, W). seed: of the random guesses."""
 
-    def __init__(self, first, second, settings=MotionSettings(), seed=0):
-        """first, second: luminance of the frames, at equal exposure."""
-        self.first, self.second, self.size, self.settings = first, second, first.shape, settings
-        self.rng = np.random.default_rng(seed)
-        self.slopes = [cv2.Sobel(second, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))]
-        x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in (self.size[1], self.size[0]))
-        self.basis = np.stack([*np.meshgrid(x, y), np.ones(self.size, np.float32)], axis=-1).reshape(-1, 3)
+    def __init__(self, size, settings=MotionSettings(), seed=0):
+        self.size, self.settings, self.rng = size, settings, np.random.default_rng(seed)
+        x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in (size[1], size[0]))
+        self.basis = np.stack([*np.meshgrid(x, y), np.ones(size, np.float32)], axis=-1).reshape(-1, 3)
 
     def flow(self, motion):
         """A motion's flow (H, W, 2)."""
         return (self.basis @ motion).reshape(*self.size, 2)
 
     def find(self, flow):
-        """The motions that explain most of a flow (H, W, 2), registered on the frames."""
+        """The motions that explain most of a flow (H, W, 2), each fitted to what follows it."""
         least, flow, found = self.settings.least_followers, flow.reshape(-1, 2), []
         left = np.ones(len(flow), bool)
-        for _ in range(self.settings.tries):
-            if left.sum() < least:
-                break
-            for motion in self.guess(flow, np.flatnonzero(left), self.settings.most_motions - len(found)):
-                followers = self.followers(motion, flow, left, self.settings.inlier_distance)
-                if len(followers) >= least:
-                    motion = fit(self.basis[followers], flow[followers])
-                    followers = self.followers(motion, flow, left, self.settings.inlier_distance)
-                if len(followers) >= least:
-                    left[self.followers(motion, flow, left, self.settings.taken_distance)] = False
-                    found.append(self.register(motion, followers))
+        for motion in self.guess(flow):
+            followers = self.followers(motion, flow, left)
+            if len(followers) >= least:
+                motion = fit(self.basis[followers], flow[followers])
+                followers = self.followers(motion, flow, left)
+            if len(followers) >= least:
+                left[followers] = False
+                found.append(motion)
         return found
 
-    def followers(self, motion, flow, left, within):
-        """Which of the pixels that are `left` (n,) have flow (n, 2) so near to a motion."""
-        return np.flatnonzero(left & (squared_norm(self.basis @ motion - flow) <= within**2))
+    def followers(self, motion, flow, left):
+        """Which of the pixels that are `left` (n,) have flow (n, 2) that follows a motion."""
+        return np.flatnonzero(left & (squared_norm(self.basis @ motion - flow) <= self.settings.inlier_distance**2))
 
-    def guess(self, flow, pixels, count):
-        """At most `count` motions, fitted around random ones of `pixels`, that together explain most of them."""
-        seeds = self.rng.choice(pixels, self.settings.guesses)
+    def guess(self, flow):
+        """At most so many motions, fitted around random pixels, that together explain most of flow (n, 2)."""
+        settings = self.settings
+        seeds = self.rng.choice(len(flow), settings.guesses)
         around = self.around(seeds)
-        used = squared_norm(flow[around] - flow[seeds][:, None]) < self.settings.alike_distance**2
+        used = squared_norm(flow[around] - flow[seeds][:, None]) < settings.alike_distance**2
         motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])
         motions = motions[used.sum(1) >= 4]  # three determine one
-        tested = self.rng.choice(pixels, min(len(pixels), self.settings.tested_pixels), replace=False)
+        tested = self.rng.choice(len(flow), min(len(flow), settings.tested_pixels), replace=False)
         missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
-        return [motions[k] for k in covering((missed < self.settings.inlier_distance**2).astype(np.float32), count)]
+        explains = (missed < settings.inlier_distance**2).astype(np.float32)
+        return [motions[k] for k in covering(explains, settings.most_motions)]
 
     def around(self, seeds):
-        """Random pixels (n, neighbours) around the seeds (n,), each at one of the radii."""
+        """Random pixels (n, neighbours) around the seeds (n,)."""
         height, width = self.size
-        radius = self.rng.choice(self.settings.radii, (len(seeds), 1)) * max(self.size)
+        radius = self.settings.radius * max(self.size)
         down, across = self.rng.uniform(-1, 1, (2, len(seeds), self.settings.neighbours)) * radius
         y = (seeds[:, None] // width + down).astype(int).clip(0, height - 1)
         x = (seeds[:, None] % width + across).astype(int).clip(0, width - 1)
         return y * width + x
-
-    def register(self, motion, pixels):
-        """A motion made exact by Gauss-Newton steps on the luminance of the pixels that follow it."""
-        settings = self.settings
-        if len(pixels) > settings.registered_pixels:
-            pixels = self.rng.choice(pixels, settings.registered_pixels, replace=False)
-        y, x = np.divmod(pixels, self.size[1])
-        basis, wanted, start = self.basis[pixels], self.first[y, x], np.stack([x, y], axis=-1)
-        lowest, best = np.inf, motion
-        for step in range(settings.gauss_newton_steps + 1):
-            arrived = (start + basis @ motion).astype(np.float32)[None]
-            seen, dx, dy = (sample(image, arrived)[0] for image in (self.second, *self.slopes))
-            error = seen - wanted
-            weight = 1 / (1 + np.square(error / settings.robust_error))
-            cost = -np.log(weight).mean()
-            if cost < lowest:
-                lowest, best = cost, motion
-            if step < settings.gauss_newton_steps:
-                slope = np.concatenate([basis * dx[:, None], basis * dy[:, None]], axis=1)
-                motion = motion - gauss_newton_step(slope, error, weight, settings.damping * len(pixels))
-        return best
-
-
-def gauss_newton_step(slope, error, weight, damping):
-    """What to take from a motion (3, 2): slope (n, 6) of the errors (n,), which are weighted (n,)."""
-    weighted = slope * weight[:, None]
-    normal = weighted.T @ slope + np.float32(damping) * np.eye(6, dtype=np.float32)
-    return np.linalg.solve(normal, weighted.T @ error).reshape(2, 3).T
 
 
 def covering(explains, count):
@@ -197,9 +155,8 @@ def costs_of_motions(candidates, errors, found, before, settings):
     unexplained = np.mean(np.all([away[name] > settings.inlier_distance for name in found], axis=0))
     for name in found:
         nearest = np.minimum(away[name], np.sqrt(squared_norm(candidates[name] - before)))
-        distance = distance_to(nearest <= settings.follow_distance)
-        costs[name] += settings.far_cost * unexplained * distance.clip(max=settings.far_limit)
-    noise = max(np.median(np.min(list(errors.values()), axis=0)), settings.least_noise)
+        costs[name] += settings.far_cost * unexplained * distance_to(nearest <= settings.alike_distance)
+    noise = np.median(np.min(list(errors.values()), axis=0)).clip(LEAST_NOISE)
     return {name: cost * (settings.certainty / noise) for name, cost in costs.items()}
 
 
@@ -255,7 +212,7 @@ def softmax(values):
 def distance_to(mask):
     """float32 (H, W): pixels from the nearest one in mask (H, W); far where there is none."""
     if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
+        return np.full(mask.shape, sum(mask.shape), np.float32)
     return cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
 
 

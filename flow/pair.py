@@ -14,6 +14,8 @@ import numpy as np
 from flow.images import at_exposure, enlarge, enlarge_flow, exposure, luminance, sample_along, shrink
 from flow.layers import crossing
 
+BLUR = 0.7  # pixels, standard deviation
+
 
 @dataclass(frozen=True)
 class ErrorSettings:
@@ -23,7 +25,6 @@ class ErrorSettings:
     luminance_window: int = 9  # pixels of the enlarged images that a difference of luminance is averaged over
     colour_window: int = 3  # pixels of the frame that a difference of colour is averaged over
     crossing: float = 30.0  # levels: what flow costs from one layer to another, as much as colours that differ most
-    smooth_blur: float = 0.7  # pixels, standard deviation: of the luminance that motions are registered on
 
 
 class Frame(NamedTuple):
@@ -31,8 +32,7 @@ class Frame(NamedTuple):
 
     pixels: np.ndarray  # uint8 (H, W, 3)
     luminance: np.ndarray  # uint8 (H', W'), enlarged
-    colours: np.ndarray  # uint8 (H', W', 3), enlarged
-    smooth: np.ndarray  # float32 (H, W): luminance, slightly blurred
+    colours: np.ndarray  # uint8 (H', W', 3), enlarged, blurred
     labels: np.ndarray | None = None  # uint8 (H, W): the layers that are known, see flow.layers
 
     @property
@@ -40,11 +40,13 @@ class Frame(NamedTuple):
         return sum(image.nbytes for image in self if image is not None)
 
 
-def make_frame(pixels, factor, settings=ErrorSettings(), labels=None):
-    """Frame of pixels uint8 (H, W, 3), labels (H, W)."""
-    grey = luminance(pixels)
-    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), settings.smooth_blur)
-    return Frame(pixels, enlarge(grey, factor), enlarge(np.ascontiguousarray(pixels), factor), smooth, labels)
+def make_frame(pixels, factor, labels=None):
+    """Frame of pixels uint8 (H, W, 3), labels (H, W).
+
+    Colours are blurred: sharp ones look more alike at whole pixels than between them, where interpolation blurs.
+    """
+    colours = cv2.GaussianBlur(enlarge(np.ascontiguousarray(pixels), factor), (0, 0), BLUR)
+    return Frame(pixels, enlarge(luminance(pixels), factor), colours, labels)
 
 
 class FramePair:
@@ -52,7 +54,7 @@ class FramePair:
 
     def __init__(self, first, second, gain=1.0, offset=0.0, settings=ErrorSettings()):
         self.first, self.second, self.gain, self.offset = first, second, np.float32(gain), np.float32(offset)
-        self.size, self.settings = first.smooth.shape, settings
+        self.size, self.settings = first.pixels.shape[:2], settings
         self.factor = first.luminance.shape[0] // self.size[0]
 
     @cached_property
@@ -64,11 +66,6 @@ class FramePair:
     def second_colours(self):
         """uint8 (H', W', 3)."""
         return at_exposure(self.second.colours, self.gain, self.offset)
-
-    @cached_property
-    def second_smooth(self):
-        """float32 (H, W)."""
-        return self.gain * self.second.smooth + self.offset
 
     def luminance_error(self, flow):
         """float32 (H, W): the difference of luminance where the flow leads, averaged over a window."""
@@ -92,5 +89,5 @@ class FramePair:
 
 
 def exposure_along(flow, first, second, settings):
-    """gain, offset that bring luminance (H, W) seen in `second`, where the flow leads, to that of `first`."""
-    return exposure(sample_along(flow, second), first, settings)
+    """gain, offset that bring the luminance of one Frame, where flow (H', W', 2) leads, to that of another."""
+    return exposure(sample_along(flow, second.luminance.astype(np.float32)), first.luminance, settings)

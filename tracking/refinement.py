@@ -37,7 +37,6 @@ class TrackingSettings:
     same_motion: float = 1.0  # px: neighbouring pixels whose flow differs by less are of one surface
     flow_error: float = 0.25  # px: of flow to the next frame that comes back to its start exactly
     lost: float = 8.0  # px: flow with this error arrives nowhere
-    sure: float = 1.0  # px: flow of a smaller error tells how far off the model is
     share_odds: float = 2.8  # log odds that a point is seen: of flows that all agree
     error_odds: float = 2.0  # the same, per log of their error
     model_odds: float = 1.0  # the same, of a model that sees the point
@@ -303,16 +302,16 @@ def consensus(ends, errors, weights):
 def merge(walk, tracks, unit=1.0, witnessed=()):
     """A walk and a model's tracks (n, M, 2) averaged -> tracks, and pixels (n, M) that they are apart, 0 with no flow.
 
-    The model's error is its point's median distance from flow that is sure. Its squared distance from flow counts as an
+    The model's error is its point's median distance from flow. Its squared distance from flow counts as an
     error of it too, so that flow stands where they disagree; where there is no flow the model does. Where evidence says
     who is right, the distance of each from that counts in place of it. unit: see util.length_unit; witnessed: those
     distances (n, M), of flow's places and of the model's, NaN where nothing is known (tracking/witnesses.py).
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)
-    sure = np.where((walk.error > 0) & (walk.error < unit * SETTINGS.sure), away, np.nan)
-    sure[:, 0] = np.where(np.isnan(sure).all(1), unit * SETTINGS.lost, sure[:, 0])  # no sure flow at all
-    usual = np.square(np.nanmedian(sure, axis=1))[:, None]
+    apart = np.where(found & (walk.error > 0), away, np.nan)  # but for the query
+    apart[np.isnan(apart).all(1), 0] = 0  # no flow at all: the model stands alone, whatever its error
+    usual = np.square(np.nanmedian(apart, axis=1))[:, None]
     variance, of_model = np.square(np.where(found, walk.error, 1)), away
     if len(witnessed):
         known = np.isfinite(witnessed[1])

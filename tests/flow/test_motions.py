@@ -1,4 +1,4 @@
-"""A few affine motions: found among wrong flow, made exact on the frames, chosen by colour and with neighbours."""
+"""A few affine motions: found among wrong flow, chosen by colour and with neighbours."""
 
 from types import SimpleNamespace
 
@@ -35,13 +35,6 @@ def affine_flow(matrix, offset):
     return ((grid() - (WIDTH / 2, HEIGHT / 2)) @ np.float32(matrix).T + np.float32(offset)).astype(np.float32)
 
 
-def moved(image, flow):
-    """The second frame, in which what the first one shows has moved by an affine flow."""
-    corners = np.float32([(0, 0), (WIDTH - 1, 0), (0, HEIGHT - 1)])
-    matrix = cv2.getAffineTransform(corners, corners + flow[[0, 0, -1], [0, -1, 0]])
-    return cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-
-
 TURN = affine_flow([[-0.01, -0.06], [0.06, 0.0]], (2.0, -1.5))
 
 
@@ -56,26 +49,14 @@ def test_fit_is_least_squares():
     np.testing.assert_allclose(fit(basis, basis @ motion), [motion] * 2, atol=1e-3)
 
 
-def test_a_motion_is_registered_on_the_frames():
-    first = smooth_noise(0)
-    motions = Motions(first, moved(first, TURN))
-    rough = fit(motions.basis, TURN.reshape(-1, 2)) + np.float32([[0.3, -0.2], [0.1, 0.3], [0.6, -0.5]])
-    inner = np.zeros((HEIGHT, WIDTH), bool)
-    inner[10:-10, 10:-10] = True
-    exact = (motions.basis @ motions.register(rough, np.flatnonzero(inner))).reshape(TURN.shape)
-    assert distance((motions.basis @ rough).reshape(TURN.shape), TURN)[inner].min() > 0.3
-    assert distance(exact, TURN)[inner].max() < 0.05
-
-
 def test_motions_are_found_among_wrong_flow():
-    first = np.zeros((HEIGHT, WIDTH), np.float32)  # no texture: motions stay as the flow shows them
     parts = [np.zeros_like(TURN), TURN + 5, np.full_like(TURN, -4)]
     flow = parts[0].copy()
     flow[20:50, 10:40], flow[10:30, 60:90] = parts[1][20:50, 10:40], parts[2][10:30, 60:90]
     random = np.random.default_rng(0)
     wrong = random.uniform(size=(HEIGHT, WIDTH)) < 0.25
     flow[wrong] = random.uniform(-12, 12, (wrong.sum(), 2))
-    motions = Motions(first, first)
+    motions = Motions((HEIGHT, WIDTH))
     found = [(motions.basis @ motion).reshape(TURN.shape) for motion in motions.find(flow)]
     for part, place in zip(parts, (np.s_[55:, :], np.s_[20:50, 10:40], np.s_[10:30, 60:90])):
         assert min(distance(motion, part)[place].max() for motion in found) < 0.3
@@ -93,7 +74,7 @@ def blurred_error(first, second):
 
 def pair_of(first, second, error_of=None):
     """A stand-in for a FramePair of grey frames (H, W), of which error_of(flow) is the error of colour."""
-    return SimpleNamespace(first=SimpleNamespace(smooth=first, pixels=first[..., None]), second_smooth=second,
+    return SimpleNamespace(first=SimpleNamespace(pixels=first[..., None]),
                            colour_error=error_of or blurred_error(first, second))
 
 
