@@ -14,7 +14,7 @@ import numpy as np
 from flow.images import at_exposure, enlarge, enlarge_flow, exposure, luminance, sample_along, shrink
 from flow.layers import crossing
 
-BLUR = 0.7  # pixels, standard deviation
+BLUR = 0.7  # pixels, standard deviation: of colours in frames that are not enlarged
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
 
     pixels: np.ndarray  # uint8 (H, W, 3)
     luminance: np.ndarray  # uint8 (H', W'), enlarged
-    colours: np.ndarray  # uint8 (H', W', 3), enlarged, blurred
+    colours: np.ndarray  # uint8 (H', W', 3), enlarged, or blurred
     labels: np.ndarray | None = None  # uint8 (H, W): the layers that are known, see flow.layers
 
     @property
@@ -43,9 +43,11 @@ class Frame(NamedTuple):
 def make_frame(pixels, factor, labels=None):
     """Frame of pixels uint8 (H, W, 3), labels (H, W).
 
-    Colours are blurred: sharp ones look more alike at whole pixels than between them, where interpolation blurs.
+    Colours that are not enlarged, and so smooth, are blurred: where they are sharp, whole pixels would look more alike
+    than what is interpolated between them.
     """
-    colours = cv2.GaussianBlur(enlarge(np.ascontiguousarray(pixels), factor), (0, 0), BLUR)
+    pixels = np.ascontiguousarray(pixels)
+    colours = enlarge(pixels, factor) if factor > 1 else cv2.GaussianBlur(pixels, (0, 0), BLUR)
     return Frame(pixels, enlarge(luminance(pixels), factor), colours, labels)
 
 
