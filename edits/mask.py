@@ -1,8 +1,8 @@
 """Carry the labels of one frame through a video.
 
-Each pixel of another frame looks back along its flow: what it sees in the labelled frame is its label. Where its
-surface is hidden there, the neighbouring frame, labelled before, is asked; what is seen for the first time goes with
-the pixels around that look alike (flow/layers.py).
+Each pixel of another frame looks back along its flow: what it sees in the labelled frame is its label. The neighbouring
+frame, labelled before, is asked too, and counts less. Where neither sees it, the colours that labels have in the
+labelled frame decide among those of the pixels around (flow/layers.py).
 """
 
 import matplotlib.colors
@@ -21,10 +21,10 @@ def carry_labels(frames, flow, first, start, progress=iter):
         first: labels (H, W) of frame `start`, 0 the background.
     Returns: uint8 (N, H, W).
     """
-    count, settings = int(first.max()) + 1, LayerSettings()
-    labels = np.zeros((len(frames), *first.shape), np.uint8)
-    labels[start] = first
-    colours = colours_of([frames[start]], [first], count, settings)
+    levels, settings = np.union1d(0, first).astype(np.uint8), LayerSettings()
+    count, labels = len(levels), np.zeros((len(frames), *first.shape), np.uint8)  # places in levels
+    labels[start] = np.searchsorted(levels, first)
+    colours = colours_of([frames[start]], [labels[start]], count, settings)
     order = sorted(set(range(len(frames))) - {start}, key=lambda frame: abs(frame - start))
     for frame in progress(order):
         asked = {frame - int(np.sign(frame - start)): settings.neighbour, start: 1.0}
@@ -34,7 +34,7 @@ def carry_labels(frames, flow, first, start, progress=iter):
             right = visible & within(pixel_grid(found.shape[:2]) + found, found.shape)
             looks.append((weight, found, right, shares_of(labels[other], count)))
         labels[frame] = carried(frames[frame], looks, colours, settings).argmax(-1)
-    return labels
+    return levels[labels]
 
 
 def tinted(frame, labels):

@@ -64,7 +64,10 @@ class Places:
 
 
 class DinoPlaces:
-    """Describes a frame by the patch features of a DINO network in a folder. least_apart: frames that are matched."""
+    """Describes a frame by the patch features of a DINO network in a folder.
+
+    least_apart: frames that are matched; quick: it pickles, and is so quick that each of several processes may do it.
+    """
 
     least_apart, quick = 2, False  # between adjacent ones flow is more exact than cells
     name, settings, motions = "DINO", MatchSettings(), OF_CELLS
@@ -79,10 +82,7 @@ class DinoPlaces:
 
 
 class SiftPlaces:
-    """Describes a frame by its SIFT keypoints: no weights, and less is found.
-
-    quick: so quickly that each of several processes may do so for itself.
-    """
+    """Describes a frame by its SIFT keypoints: no weights, and less is found."""
 
     name = "SIFT"
     least_apart, quick = 1, True

@@ -27,7 +27,7 @@ class LayerSettings:
 
     doubtful: float = 0.05  # what flow counts that does not come back, or to where the pixel is hidden
     neighbour: float = 0.2  # what the neighbouring frame's labels, which have come further, count against given ones
-    colour: float = 0.5  # what colour counts, against flow that comes back
+    colour: float = 0.5  # what colour counts, against flow that is right
     around: float = 0.025  # of the long side: how far around a pixel labels are asked
     bins: int = 12  # of a channel's 256 levels
     sure: float = 0.5  # labels that are less sure are not held against any flow

@@ -169,7 +169,7 @@ def layers_settings(plan):
     if plan.layers is None:
         return {}
     return {"layers": {**plan.layers.description, **asdict(LayerSettings()),
-                       "code": source_hash("flow.layers", "flow.rims", "preprocess.labels")}}
+                       "code": source_hash("flow.images", "flow.layers", "flow.rims", "preprocess.labels")}}
 
 
 def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts):

@@ -1,5 +1,6 @@
 """Evidence that is found in the video itself: places of two frames whose features are alike."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict
@@ -55,7 +56,7 @@ class Features:
         """Yields, in any order, (i, its matches) of each {frame i: its partners}, found by so many processes."""
         tasks = [(i, partners, most) for i, partners in groups.items()]
         if min(workers, len(tasks)) < 2 or not self.describe.quick:
-            with one_thread():
+            with one_thread() if self.describe.quick else contextlib.nullcontext():  # as workers have; a network all
                 work = FrameMatches(data, self.describe)
                 yield from (work.matches(*task) for task in tasks)
             return

@@ -1,7 +1,8 @@
 """Source frames shared out among processes, for stages that run on the CPU.
 
 Each worker is a fresh process with one thread a library, which makes its state once and then does a frame at a time. A
-frame that is done is on the disk, so that a worker that dies loses the frames in hand and nothing else.
+frame that is done is on the disk, so that a worker that dies loses the frames in hand and nothing else; matches of
+features alone are stored when all are found.
 """
 
 import contextlib

@@ -187,7 +187,7 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     walk = walk_all(hops, frames, pixels, range(data.num_frames), progress)
     evidence = [one for one in read_evidence(data.path, data.num_frames) if one.followed]
     witnessed = evidence and distances_from(evidence, frames, pixels, (walk.places, tracks), (data.height, data.width))
-    merged, away = merge(walk, tracks, hops.unit, witnessed)
+    merged, away = merge(walk, tracks, witnessed)
     model_odds = SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
     scores = occlusion(flow_odds(walk, hops.unit) + model_odds)
     merged = np.where((scores > SETTINGS.surely_hidden)[..., None], tracks, merged)
@@ -299,13 +299,13 @@ def consensus(ends, errors, weights):
     return np.einsum("sn,snc->nc", part, ends), error, agreement
 
 
-def merge(walk, tracks, unit=1.0, witnessed=()):
+def merge(walk, tracks, witnessed=()):
     """A walk and a model's tracks (n, M, 2) averaged -> tracks, and pixels (n, M) that they are apart, 0 with no flow.
 
     The model's error is its point's median distance from flow. Its squared distance from flow counts as an
     error of it too, so that flow stands where they disagree; where there is no flow the model does. Where evidence says
-    who is right, the distance of each from that counts in place of it. unit: see util.length_unit; witnessed: those
-    distances (n, M), of flow's places and of the model's, NaN where nothing is known (tracking/witnesses.py).
+    who is right, the distance of each from that counts in place of it. witnessed: those distances (n, M), of flow's
+    places and of the model's, NaN where nothing is known (tracking/witnesses.py).
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)

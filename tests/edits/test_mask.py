@@ -32,8 +32,8 @@ def test_labels_of_what_is_seen_for_the_first_time_go_by_colour_and_hidden_flow_
     def flow(i, j):  # still; frame 1 sees what frame 0 does but for the strip that has changed
         return np.zeros((30, 40, 2), np.float32), (np.arange(40) < 18)[None].repeat(30, 0) | right
 
-    labels = carry_labels([first, second], flow, right.astype(np.uint8), 0)
-    assert ((labels[1] == 1) == (np.arange(40) >= 18)).all() and (labels[0] == right).all()
+    labels = carry_labels([first, second], flow, 7 * right.astype(np.uint8), 0)
+    assert (labels[1] == 7 * (np.arange(40) >= 18)).all() and (labels[0] == 7 * right).all()
 
 
 def test_each_label_has_a_colour_and_the_background_none():

@@ -10,7 +10,7 @@ import torch
 
 from flow.candidates import walked_with_matches
 from flow.dis import DisFlow, PlainDis
-from flow.features import OF_CELLS, MatchSettings, places_of_map
+from flow.features import OF_CELLS, MatchSettings, SiftPlaces, places_of_map
 from flow.formats import write_flo
 from loaders.data_dir import write_image
 from loaders.evidence import read_evidence
@@ -99,6 +99,15 @@ def test_matches_are_found_unless_they_are_not_wanted_or_flow_is_not_fused(tmp_p
     main([str(write_clip(tmp_path / "frames", clip)), "--data_dir", str(tmp_path / "command"), "--flow", "dis",
           "--workers", "1", "--cuts", "ignore"])
     assert [path.name for path in (tmp_path / "command" / "evidence").iterdir()] == ["sift.npz"]
+
+
+def test_matches_do_not_depend_on_the_number_of_workers(tmp_path, clip):
+    data = preprocessed(clip, tmp_path / "data", features=["none"])
+    pairs = {(0, 1), (0, 3), (1, 2), (2, 3)}
+    alone, shared = (Features(SiftPlaces()).read(data, pairs, workers) for workers in (1, 2))
+    assert {tuple(pair) for pair in alone.frames} == pairs
+    for name in ("frames", "points", "weight"):
+        assert np.array_equal(getattr(alone, name), getattr(shared, name)), name
 
 
 def test_motions_go_to_other_processes_once_they_have_frames(clip):

@@ -46,7 +46,7 @@ def test_where_evidence_says_who_is_right_its_distances_count():
     walk = one_walk([[5, 5], *[[7, 5]] * 4], [0, 0.9, 1.5, 1.5, 1.5], [1] * 5)
     model = np.full((1, 5, 2), 5, np.float32)
     witnessed = np.float32([[[np.nan, np.nan, 0, 2, 3]], [[np.nan, np.nan, 2, 0, 1]]])
-    merged, away = refinement.merge(walk, model, 1.0, list(witnessed))
+    merged, away = refinement.merge(walk, model, list(witnessed))
     unknown = 7 - 2 * 0.81 / (0.81 + 4 + 4)
     known = [7 - 2 * flow / (flow + own) for flow, own in ((2.25, 4 + 4), (2.25 + 4, 4), (2.25 + 9, 4 + 1))]
     assert merged[0, :, 0].tolist() == pytest.approx([5, unknown, *known]) and away[0].tolist() == [0, 2, 2, 2, 2]

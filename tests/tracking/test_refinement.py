@@ -280,7 +280,7 @@ def test_in_a_frame_four_times_as_large_all_lengths_are_four_times_as_long():
     error, share, seen = random.uniform(0.3, 3, (2, 9)), random.uniform(0, 1, (2, 9)), random.random((2, 9)) < 0.7
     walk, large = (refinement.Walk(k * places, np.float32(k * error), np.float32(share)) for k in (1, 4))
     np.testing.assert_allclose(refinement.flow_odds(large, 4), refinement.flow_odds(walk), rtol=1e-5)
-    for found, expected in zip(refinement.merge(large, 4 * model, 4), refinement.merge(walk, model)):
+    for found, expected in zip(refinement.merge(large, 4 * model), refinement.merge(walk, model)):
         np.testing.assert_allclose(found, 4 * expected, rtol=1e-4)
     found = refinement.smooth(4 * places, np.array([0, 3]), seen, 4)
     np.testing.assert_allclose(found, 4 * refinement.smooth(places, np.array([0, 3]), seen), rtol=1e-4, atol=1e-4)
