@@ -32,7 +32,7 @@ class MotionSettings:
     guesses: int = 150  # fits to a random pixel and some around it
     neighbours: int = 12  # of those around it
     radius: float = 1 / 16  # of the long side: how far around
-    alike_distance: float = 2.0  # pixels by which the flow of what may move as one differs
+    alike_distance: float = 2.0  # pixels by which the flow of those that are fitted may differ from its own
     tested_pixels: int = 1500  # pixels that guesses are tested on
     inlier_distance: float = 0.75  # pixels from a motion: flow that follows it
     # costs of assignment
@@ -155,7 +155,7 @@ def costs_of_motions(candidates, errors, found, before, settings):
     unexplained = np.mean(np.all([away[name] > settings.inlier_distance for name in found], axis=0))
     for name in found:
         nearest = np.minimum(away[name], np.sqrt(squared_norm(candidates[name] - before)))
-        costs[name] += settings.far_cost * unexplained * distance_to(nearest <= settings.alike_distance)
+        costs[name] += settings.far_cost * unexplained * distance_to(nearest <= settings.inlier_distance)
     noise = np.median(np.min(list(errors.values()), axis=0)).clip(LEAST_NOISE)
     return {name: cost * (settings.certainty / noise) for name, cost in costs.items()}
 
