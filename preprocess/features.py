@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,7 @@ class Features:
         if stored is not None:
             return stored
         most = max(1, MOST // max(1, len(pairs)))
-        groups = {i: [j for first, j in pairs if first == i] for i, _ in pairs}
+        groups = {i: [j for _, j in of_frame] for i, of_frame in groupby(pairs, key=itemgetter(0))}
         found = {}
         with self.bar.steps(self.name, len(pairs), "pairs") as advance:
             for i, of_frame in self.matches_of(data, groups, most, workers):
