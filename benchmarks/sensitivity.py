@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
-import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -41,9 +41,9 @@ CLIP, SOURCES = (10, 96, 128), (0, 5, 9)  # frames, height, width; the frames fr
 FLOW_FIGURES = ("visible: within 1 px (%)", "visible: error, at most 5 (px)", "hidden: within 4 px (%)")
 
 
-IDLE = {  # of flow, what acts on second passes, large frames, layers, a network's features alone
-    "walk.trusted_lead", "walk.upsampling.working_side", "walk.motions.cells", "walk.errors.crossing", "points.grid",
-    "matches.patch", "matches.reach", "matches.correlation", "matches.contrast", "matches.coarse_weight"}
+IDLE = {  # of flow, what acts on large frames, layers, a network's features alone
+    "walk.motions.cells", "matches.patch", "matches.reach", "matches.correlation", "matches.contrast",
+    "matches.coarse_weight"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,40 +116,26 @@ def measure(stage, videos, options):
     rows = {"flow": [], "both": []}
     for video in videos:
         with contextlib.ExitStack() as stack:
-            work = options.work
-            if stage != "tracking":  # what is made with other constants is not kept
-                work = stack.enter_context(temporary_copy(options.work, video))
-            folder = work / "data" / "dis" / video.name
+            folder = options.work / "data" / "dis" / video.name
             if not folder.exists():
                 build(video.source, folder, flow="dis", keep_direct=True, quiet=True)
-            data = DataDir.open(folder)
-            run = trained(work, video, data, options.steps)
+            data, runs = DataDir.open(folder), options.work / "runs"
+            if stage != "tracking":  # what is made with other constants is not kept
+                runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            run = trained(runs, video, data, options.steps)
             rows["flow"].append(score_baseline(video, "flow", data))
             rows["both"].append(score_run(video, run, data, points_only=True))
     return [np.nanmean([figures[name] for figures in rows[row]]) for row, name in FIGURES]
 
 
-def trained(work, video, data, steps):
+def trained(runs, video, data, steps):
     """The folder of a run of so many steps; in this process, as it has the constants."""
-    run = work / "runs" / f"{steps} steps" / "dis" / video.name
+    run = runs / f"{steps} steps" / "dis" / video.name
     if not checkpoints.saved_steps(run):
         options = {"config": "configs/default.txt", "data_dir": data.path, "out_dir": run, "num_iters": steps}
         given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         train.train(*train.parse([*given, "--image_every", "0", "--quiet"]))
     return run
-
-
-@contextlib.contextmanager
-def temporary_copy(work, video):
-    """A work folder that is deleted at the end, with the video's flow in it."""
-    folder = work / "changed"
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "data" / "dis").mkdir(parents=True)
-    (folder / "data" / "dis" / video.name).symlink_to((work / "data" / "dis" / video.name).resolve())
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def flow_figures(clips, settings):

@@ -48,7 +48,6 @@ def add_options(parser):
     add("--flow", default="dis", choices=("dis", "raft"), help="raft: small, fused with walked DIS (default: dis)")
     add("--no_fusion", action="store_true", help="RAFT's flow as it is")
     add("--raft_weights", type=Path, default=RAFT_SMALL)
-    add("--passes", type=int, default=1)
     add("--workers", type=int, help="of preprocessing (default: one for each core)")
     add("--steps", type=int, default=300, help="of training; 0: none (default: %(default)s)")
     add("--device", default="auto")
@@ -57,7 +56,7 @@ def add_options(parser):
 
 @contextlib.contextmanager
 def stage_costs():
-    """Yields {stage: Cost} of what is preprocessed inside; a first pass and a second are added up."""
+    """Yields {stage: Cost} of what is preprocessed inside."""
     costs = defaultdict(Cost)
 
     def timed(name, function):
@@ -78,7 +77,7 @@ def measure(options):
     raft = {"raft_weights": options.raft_weights} if options.flow == "raft" else {}
     with stage_costs() as costs:
         data = build(options.source, options.work / "data", flow=options.flow, fusion=not options.no_fusion,
-                     passes=options.passes, workers=options.workers, max_side=options.max_side, end=options.frames,
+                     workers=options.workers, max_side=options.max_side, end=options.frames,
                      device=options.device, quiet=True, **raft)
     if not options.steps:
         return costs, data, None

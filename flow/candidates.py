@@ -2,8 +2,7 @@
 
 What sees two frames alone (RAFT, or whatever wrote flow files) is right in some places where walked DIS is lost, and
 lost in many where it is right. So none of it is stored as it is: the walk chooses, at each pixel, what explains the
-frames best, its own flow or a candidate's (flow/dis.py). The flow that a first pass over the video has filtered
-and chained is a candidate as well: of a second pass.
+frames best, its own flow or a candidate's (flow/dis.py).
 
 Conventions: as in flow.estimator; flow of a candidate is NaN where it is not known.
 """
@@ -26,16 +25,15 @@ from util import UserError
 class FusedFlow(Estimator):
     """Flow estimator: walked DIS with the flow of others as candidates.
 
-    sources: {name: flow estimator}, whose flow may be NaN. trusted: the name of one that leads, as DisFlow says.
-    walk: a DisFlow that knows of none that leads.
+    sources: {name: flow estimator}, whose flow may be NaN. walk: a DisFlow.
     """
 
     walks = True
 
-    def __init__(self, sources, reason="", trusted=None, walk=None):
+    def __init__(self, sources, reason="", walk=None):
         self.sources, self.reason = sources, reason
-        self.walk = walk or DisFlow(trusted=trusted)
-        self.description = {"method": "fused", "walk": self.walk.description, "trusted": trusted,
+        self.walk = walk or DisFlow()
+        self.description = {"method": "fused", "walk": self.walk.description,
                             "candidates": {name: source.description for name, source in sources.items()}}
 
     def take_layers(self, layers):

@@ -25,7 +25,7 @@ from flow.estimator import Estimator
 from flow.fill import FillSettings, fill
 from flow.fusion import fuse
 from flow.images import (
-    ExposureSettings,
+    WORKING_SIDE,
     at_exposure,
     comes_back,
     enlarge_flow,
@@ -39,7 +39,7 @@ from flow.images import (
 from flow.layers import crossing
 from flow.motions import MotionSettings, assign_motions
 from flow.pair import ErrorSettings, FramePair, exposure_along, make_frame
-from flow.upsampling import UpsamplingSettings, shrunk_size, times_shrunk, upsampled
+from flow.upsampling import shrunk_size, times_shrunk, upsampled
 from flow.walks import outwards
 from util import BoundedCache, inside_image, source_hash
 
@@ -54,14 +54,11 @@ class DisSettings:
 
     search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
     shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
-    trusted_lead: float = 1.0  # levels of luminance by which any other flow must beat the trusted hint
     refined_within: float = 0.7  # pixels of the frames as they are walked: assigned flow is refined by so little ...
     refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
     refined_window: int = 15  # ... on average over so many pixels (not a share: it averages pixel noise)
-    upsampling: UpsamplingSettings = UpsamplingSettings()
     fill: FillSettings = FillSettings()
     errors: ErrorSettings = ErrorSettings()
-    exposure: ExposureSettings = ExposureSettings()
     motions: MotionSettings = MotionSettings()
     census: CensusSettings = CensusSettings()
 
@@ -94,28 +91,24 @@ class Reached(NamedTuple):
 
 
 class DisFlow(Estimator):
-    """Flow estimator: DIS walked over the video.
-
-    trusted: the name of hints that lead, and save most of the search; the others have to beat what the walk finds
-    itself, which is called "own".
-    """
+    """Flow estimator: DIS walked over the video. What the walk finds itself is called "own" among hints."""
 
     walks = True
 
-    def __init__(self, reason="", trusted=None, settings=DisSettings()):
-        self.trusted, self.settings, self.reason, self.layers = trusted, settings, reason, None
+    def __init__(self, reason="", settings=DisSettings()):
+        self.settings, self.reason, self.layers = settings, reason, None
         self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
                             "settings": asdict(settings), "code": source_hash(*CODE)}
 
     def load_frames(self, frames, adjacent=None):
         settings, self.full_size = self.settings, frames[0].shape[:2]
-        self.shrunk = times_shrunk(self.full_size, settings.upsampling)
+        self.shrunk = times_shrunk(self.full_size)
         self.size = shrunk_size(self.full_size, self.shrunk)
         self.full_frames = BoundedCache(
             lambda i: make_frame(frames[i], 1, self.labels(i, self.full_size)))
         self.full_refinement = make_dis(0)
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
-        self.factor = 2 if max(self.size) < settings.upsampling.working_side else 1
+        self.factor = 2 if max(self.size) < WORKING_SIDE else 1
         self.search = make_dis(0)  # of adjacent frames, from no start
         self.search.setGradientDescentIterations(settings.search_steps)
         self.search.setPatchStride(2 if self.factor == 2 else 4)
@@ -129,7 +122,7 @@ class DisFlow(Estimator):
         self.features = BoundedCache(lambda i: appearance(walked[i]))
 
     def for_workers(self):
-        fresh = DisFlow(self.reason, self.trusted, self.settings)
+        fresh = DisFlow(self.reason, self.settings)
         if self.layers is not None:
             fresh.take_layers(self.layers)
         return fresh
@@ -224,17 +217,15 @@ class DisFlow(Estimator):
         return self.found[min(i, j)][0 if i < j else 1]
 
     def adjacent_flow(self, i, j, hints):
-        """Flow between adjacent frames: the best of hints and of what DIS finds, or corrected from a trusted hint."""
+        """Flow between adjacent frames: the best of hints and of what DIS finds."""
         hints = self.between_shrunk(known(hints))
-        if self.trusted in hints:
-            return self.correct(i, j, hints[self.trusted], hints)
         return self.assign_and_refine(i, j, self.fuse_hints(i, j, self.search_adjacent(i, j), hints))
 
     def search_adjacent(self, i, j):
         """The best, at each pixel, of DIS from several constant starts, so that small fast objects are found too."""
         first, second = self.frames[i], self.frames[j]
         sorted_luminance = (np.sort(frame.luminance, axis=None) for frame in (second, first))
-        pair = self.pair(i, j, *exposure(*sorted_luminance, self.settings.exposure))
+        pair = self.pair(i, j, *exposure(*sorted_luminance))
         shift, candidates = self.settings.shift * max(first.luminance.shape), {}
         for offset in ((x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)):
             start = np.full((*first.luminance.shape, 2), offset, np.float32)
@@ -252,26 +243,22 @@ class DisFlow(Estimator):
         start = self.fuse_hints(i, j, carried, hints)
         enlarged = enlarge_flow(start, self.factor)
         warped = sample_along(enlarged, self.frames[j].luminance)
-        warped = at_exposure(warped, *exposure(warped, first, self.settings.exposure))
-        dis = self.refinement if self.trusted in hints else self.correction
-        rest = dis.calc(first, warped, np.zeros_like(enlarged))
+        warped = at_exposure(warped, *exposure(warped, first))
+        rest = self.correction.calc(first, warped, np.zeros_like(enlarged))
         candidates = {"start": start, "corrected": shrink_flow(rest + sample_along(rest, enlarged), self.size)}
-        priors = {"corrected": self.settings.trusted_lead} if self.trusted in hints else None
-        return self.assign_and_refine(i, j, self.fuse_by_luminance(i, j, candidates, "start", priors))
+        return self.assign_and_refine(i, j, self.fuse_by_luminance(i, j, candidates, "start"))
 
     def fuse_hints(self, i, j, own, hints):
         """The best, at each pixel, of the walk's own flow and the hints; where one is unknown, the own."""
         if not hints:
             return own
         assert "own" not in hints, list(hints)
-        candidates, leads = {"own": own, **filled(hints, own)}, self.trusted in hints
-        priors = {name: self.settings.trusted_lead for name in candidates if name != self.trusted} if leads else None
-        return self.fuse_by_luminance(i, j, candidates, self.trusted if leads else "own", priors)
+        return self.fuse_by_luminance(i, j, {"own": own, **filled(hints, own)}, "own")
 
-    def fuse_by_luminance(self, i, j, candidates, reference, priors=None):
+    def fuse_by_luminance(self, i, j, candidates, reference):
         """Fusion by errors of luminance, at the exposure of what is seen where the candidate `reference` leads."""
         pair = self.pair(i, j, *self.exposure_along(i, j, candidates[reference]))
-        return fuse(candidates, {name: pair.luminance_error(flow) for name, flow in candidates.items()}, priors)
+        return fuse(candidates, {name: pair.luminance_error(flow) for name, flow in candidates.items()})
 
     def assign_and_refine(self, i, j, flow):
         """The flow (H, W, 2) assigned to a few affine motions, then refined where little is missing."""
@@ -285,7 +272,7 @@ class DisFlow(Estimator):
     def exposure_along(self, i, j, flow):
         """gain, offset of frame j where flow (H, W, 2) from frame i leads."""
         flow = enlarge_flow(flow, self.factor)
-        return exposure_along(flow, self.frames[i], self.frames[j], self.settings.exposure)
+        return exposure_along(flow, self.frames[i], self.frames[j])
 
     def pair(self, i, j, gain, offset):
         """FramePair of frames i and j."""

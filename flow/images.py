@@ -4,7 +4,6 @@ Conventions: frames uint8 RGB (H, W, 3); images luminance (H, W); flow float32 (
 be the frames enlarged by a whole factor; flow of enlarged images is in their pixels.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -12,15 +11,9 @@ import numpy as np
 
 import util
 
+WORKING_SIDE = 320  # pixels on the long side: smaller frames are searched doubled, larger shrunk to no less
+STRIDE = 3  # pixels: every so many tell the exposure
 RETURN_WITHIN = 1.0  # pixels: flow that misses its start by less, there and back, comes back
-
-
-@dataclass(frozen=True)
-class ExposureSettings:
-    """How gain and offset between two images are fitted."""
-
-    stride: int = 3  # pixels of the image (not a share of its side: it only saves time)
-    prior: float = 25.0  # variance of luminance, in levels squared, that speaks for a gain of 1
 
 
 def luminance(frame):
@@ -28,14 +21,14 @@ def luminance(frame):
     return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
 
 
-def exposure(image, target, settings=ExposureSettings()):
+def exposure(image, target):
     """gain, offset that bring the luminance of image (H, W) or (n,) to that of its target, ignoring what differs."""
-    image, target = (v[(np.s_[:: settings.stride],) * v.ndim].astype(np.float32) for v in (image, target))
+    image, target = (v[(np.s_[::STRIDE],) * v.ndim].astype(np.float32) for v in (image, target))
     off = target - image - np.median(target - image)
     matching = np.abs(off) <= 2 * np.median(np.abs(off)) + 1  # 1: where all differences are alike
     x, y = image[matching], target[matching]
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    gain = np.clip((covariance + settings.prior) / (x.var() + settings.prior), 0.5, 2.0)  # more is another scene
+    gain = np.clip((covariance + 1) / (x.var() + 1), 0.5, 2.0)  # 1: rounding alone is no gain; more is another scene
     return np.float32(gain), np.float32(y.mean() - gain * x.mean())
 
 

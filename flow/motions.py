@@ -40,9 +40,8 @@ class MotionSettings:
     away_cost: float = 0.5  # levels that a pixel's distance from the own flow costs ...
     away_limit: float = 4.0  # ... up to so many pixels
     far_cost: float = 6.0  # levels that a pixel's distance from a motion's followers costs, if nothing is explained
-    certainty: float = 0.4  # cost of an error of the usual size, against what neighbours say
+    certainty: float = 0.4  # cost of an error of the usual size, where 1 is what one neighbour that is alike says
     # what neighbours say
-    coupling: float = 1.0  # cost that a neighbour that is alike adds to other labels
     colour_contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
     mean_field_sweeps: int = 5  # over all pixels
     cells: int = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
@@ -179,7 +178,7 @@ def mean_field(costs, alike, settings=MotionSettings()):
     for _ in range(settings.mean_field_sweeps):
         energy = own.copy()
         for weight, (here, there) in zip(alike, windows(*costs.shape[1:])):
-            energy[(..., *here)] += settings.coupling * weight * shares[(..., *there)]
+            energy[(..., *here)] += weight * shares[(..., *there)]
         shares = softmax(energy)
     return shares
 

@@ -21,10 +21,9 @@ BLUR = 0.7  # pixels, standard deviation: of colours in frames that are not enla
 class ErrorSettings:
     """How frames are compared along a flow. Lengths are in pixels, not in shares: what windows blur is pixel noise."""
 
-    largest_error: int = 30  # levels: larger differences count as this
+    largest_error: int = 30  # levels: larger differences count as this, as does flow from one layer to another
     luminance_window: int = 9  # pixels of the enlarged images that a difference of luminance is averaged over
     colour_window: int = 3  # pixels of the frame that a difference of colour is averaged over
-    crossing: float = 30.0  # levels: what flow costs from one layer to another, as much as colours that differ most
 
 
 class Frame(NamedTuple):
@@ -87,9 +86,9 @@ class FramePair:
         """What the flow costs where it leads from one layer to another: float32 (H, W), or 0 where none are known."""
         if self.first.labels is None or self.second.labels is None:
             return np.float32(0)
-        return np.float32(self.settings.crossing) * crossing(self.first.labels, self.second.labels, flow)
+        return np.float32(self.settings.largest_error) * crossing(self.first.labels, self.second.labels, flow)
 
 
-def exposure_along(flow, first, second, settings):
+def exposure_along(flow, first, second):
     """gain, offset that bring the luminance of one Frame, where flow (H', W', 2) leads, to that of another."""
-    return exposure(sample_along(flow, second.luminance.astype(np.float32)), first.luminance, settings)
+    return exposure(sample_along(flow, second.luminance.astype(np.float32)), first.luminance)

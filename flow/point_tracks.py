@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from flow.estimator import Estimator
-from flow.images import pixel_grid
+from flow.images import WORKING_SIDE, pixel_grid
 from util import BoundedCache, source_hash
 
 AT_ONCE = 2**13  # points that are compared with those around them, which bounds the memory
@@ -36,7 +36,6 @@ class PointSettings:
     stiffness: float = 0.04  # of S: points nearer than that tell little of how motion changes with place, beside those
     nearest: int = 8  # points that a pixel chooses from
     other: float = 0.01  # of S: by which a second motion differs from the first
-    grid: int = 320  # cells along the longer side, of larger frames: a hint need not be finer
 
 
 class PointMotions:
@@ -54,7 +53,7 @@ class PointMotions:
     def load_frames(self, frames):
         if self.frames is not frames:  # those of both ranks are the same
             self.frames, self.size = frames, frames[0].shape[:2]
-            self.cell = max(1, round(max(self.size) / self.settings.grid))
+            self.cell = max(1, round(max(self.size) / WORKING_SIDE))  # a hint need not be finer
             self.colours = BoundedCache(self.coarse_colours, CACHE_BYTES)
             self.flows = BoundedCache(lambda pair: self.between(*pair), CACHE_BYTES)
 

@@ -27,8 +27,7 @@ class RaftSettings:
     enlarging made large motion worse.
     """
 
-    enlarge_below: int = 320  # pixels on the long side
-    enlarged: int = 384  # pixels on the long side, about, that they are enlarged to
+    enlarged: int = 384  # pixels on the long side, about, that smaller ones are enlarged to
     most_times: int = 4  # times at most
 
 
@@ -153,9 +152,7 @@ def total_bytes(parts):
 
 def enlargement(height, width, settings=RaftSettings()):
     """The factor by which frames are enlarged for RAFT: a multiple of a half."""
-    if max(height, width) >= settings.enlarge_below:
-        return 1
-    return min(round(2 * settings.enlarged / max(height, width)) / 2, settings.most_times)
+    return min(max(1, round(2 * settings.enlarged / max(height, width)) / 2), settings.most_times)
 
 
 def half_precision(device):

@@ -5,22 +5,16 @@ Candidates are {name: flow}, as in flow.fusion.
 """
 
 import itertools
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-
-@dataclass(frozen=True)
-class UpsamplingSettings:
-    """Frames are searched at about the same size, whatever theirs is."""
-
-    working_side: int = 320  # pixels on the long side: smaller ones are searched doubled, larger shrunk to no less
+from flow.images import WORKING_SIDE
 
 
-def times_shrunk(size, settings=UpsamplingSettings()):
+def times_shrunk(size):
     """The whole factor by which frames of size (H, W) are shrunk."""
-    return max(1, max(size) // settings.working_side)
+    return max(1, max(size) // WORKING_SIDE)
 
 
 def shrunk_size(size, factor):

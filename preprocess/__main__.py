@@ -112,14 +112,6 @@ def add_flow_options(group):
         help="store the flow of --flow raft, or of --flow_files, as it is, not as a candidate: as the paper does",
     )
     group.add_argument(
-        "--passes",
-        type=whole,
-        default=1,
-        metavar="N",
-        help="2: estimate the flow again, starting from what the first pass has filtered and chained, in nearly twice "
-        "the time (default: %(default)s)",
-    )
-    group.add_argument(
         "--raft_weights",
         metavar="FILE",
         help="RAFT weights, small or large, by the reference's (raft-things.pth) or torchvision's names (default: "

@@ -12,14 +12,13 @@ LONG = 50 * 10**6  # pixels of all pairs, a few minutes of one core: from here o
 AFTER_FLOW = 0.4  # of the time of walked flow, that filter and chain take
 
 
-def check_free_disk(data, todo, keep_direct, passes, bar):
-    """UserError when the files still to be written will not fit on the disk, those of a first pass included."""
+def check_free_disk(data, todo, keep_direct, bar):
+    """UserError when the files still to be written will not fit on the disk."""
     pixels, all_pairs = data.height * data.width, sum(map(len, data.manifest["partners"]))
     pairs = {stage: sum(len(data.partners(i)) for i in frames) for stage, frames in todo.items()}
     chained = pairs["chain"] if keep_direct else min(pairs["chain"], max(map(len, data.manifest["partners"])))
-    first = all_pairs if passes > 1 and todo["flow"] else 0
     masks, counts = (pairs["filter"] + pairs["chain"]) / 4, 2 * data.num_frames
-    needed = pixels * (4 * (first + pairs["flow"] + chained) + masks + counts)
+    needed = pixels * (4 * (pairs["flow"] + chained) + masks + counts)
     free = shutil.disk_usage(data.path).free
     if needed > LARGE:
         bar.write(f"disk: up to {gigabytes(needed)} more, {gigabytes(free)} are free")
@@ -30,9 +29,9 @@ def check_free_disk(data, todo, keep_direct, passes, bar):
         )
 
 
-def tell_time(data, estimator, todo, passes, workers, device, bar):
+def tell_time(data, estimator, todo, workers, device, bar):
     """Say how long flow from the frames `todo`, filter and chain may take; measured on the first frames."""
-    pairs = passes * sum(len(data.partners(i)) for i in todo)
+    pairs = sum(len(data.partners(i)) for i in todo)
     if device.type != "cpu" or data.num_frames < 3 or data.height * data.width * pairs < LONG:
         return
     with one_thread():  # as the stages work

@@ -1,8 +1,5 @@
 """The stages of preprocessing, in order, each resumable: frames and masks -> flow -> filter -> chain -> counts.
 
-With two passes, flow, filter and chain are first done in a data directory inside this one (preprocess/passes.py), which
-is deleted as soon as the flow of the second pass, estimated from what it stores, is complete.
-
 A stage writes one file per source frame; a file that is there is complete (see loaders.data_dir), so progress is kept
 whatever interrupts it. The manifest records the settings each stage was done with; where they differ from what is asked
 for, that stage and those after it are done again. Direct flow is deleted frame by frame as the chained flow appears.
@@ -18,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from flow.appearance import Appearance, CensusAppearance, make_appearance
+from flow.appearance import Appearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
 from flow.estimators import DisFlow, describe, make_estimator
 from flow.layers import LayerSettings
@@ -34,7 +31,6 @@ from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
 from preprocess.labels import GivenLayers, read_layers
 from preprocess.pairs import choose_pairs, describe_rule
-from preprocess.passes import FirstPass, StoredFlow
 from preprocess.report import Progress, changes, gigabytes
 from preprocess.stages import (
     FOLDERS,
@@ -75,7 +71,7 @@ class Plan:
 
 
 def build(
-    source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True, passes=1,
+    source, data_dir, *, flow="auto", raft_weights=None, iterations=20, flow_files=None, fusion=True,
     tracks=(), tracks_convention=None, tracks_size=None, correspondences=None, features=None, depth=None,
     max_side=None, fps=None, start=None, end=None, masks=None, layers=None, chain=True,
     cycle_threshold=filtering.CYCLE_THRESHOLD, max_direct=None, appearance="census", dino_weights=None,
@@ -91,7 +87,7 @@ def build(
     asked = {name: value for name, value in locals().items() if name not in ("source", "data_dir", "start", "end")}
     began, bar, device = time.monotonic(), Progress(quiet), pick_device(device)
     check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct, iterations, workers, cuts)
-    check_fusion(flow, flow_files, fusion, passes)
+    check_fusion(flow, flow_files, fusion)
     files = FlowFiles(flow_files) if flow_files is not None else None
     if features is None:
         features = DEFAULT_FEATURES if isinstance(flow, str) and fusion else ()
@@ -118,38 +114,21 @@ def build(
             estimator.take_layers(given_layers)
         plan = Plan(partners, rule, descriptor, cycle_threshold, max_direct=max_direct or data.num_frames,
                     chain=bool(chain), keep_direct=keep_direct, workers=workers, layers=given_layers)
-        do_stages(data, estimator, plan, passes, device, bar)
+        do_stages(data, estimator, plan, device, bar)
         summarise(data, time.monotonic() - began, bar)
     return DataDir.open(path)
 
 
-def do_stages(data, estimator, plan, passes, device, bar):
+def do_stages(data, estimator, plan, device, bar):
     """Record the settings of all stages after the frames, discard what was done with others, and do what is left."""
-    first = estimator
-    if passes > 1:
-        estimator = FusedFlow({"first pass": StoredFlow(data, first.description)}, trusted="first pass")
-        if plan.layers is not None:
-            estimator.take_layers(plan.layers)
     discard_stale(data, settings_of_stages(estimator, plan), bar)
     data.manifest.update(partners=plan.partners, chained=plan.chain)
     data.save_manifest()
     remove_damaged(data, CHECKED, bar)
     todo = unfinished_frames(data, plan)
-    check_free_disk(data, todo, plan.keep_direct, passes, bar)
-    if not isinstance(data, FirstPass):  # that is told with the second
-        tell_time(data, first, todo["flow"], passes, plan.workers, device, bar)
-    if passes > 1 and todo["flow"]:
-        do_first_pass(data, first, plan, device, bar)
+    check_free_disk(data, todo, plan.keep_direct, bar)
+    tell_time(data, estimator, todo["flow"], plan.workers, device, bar)
     run_stages(data, todo, estimator, plan, device, bar)
-
-
-def do_first_pass(data, estimator, plan, device, bar):
-    """Do what is left of the first pass: filtered as by default, whatever is asked of the second, and chained."""
-    bar.write("first pass:")
-    plan = replace(plan, appearance=CensusAppearance(device), cycle_threshold=filtering.CYCLE_THRESHOLD,
-                   max_direct=data.num_frames, chain=True, keep_direct=False)
-    do_stages(FirstPass.of(data), estimator, plan, passes=1, device=device, bar=bar)
-    bar.write("second pass:")
 
 
 def settings_of_stages(estimator, plan):
@@ -190,10 +169,8 @@ def check_options(flow, raft_weights, cycle_threshold, max_interval, max_direct,
         raise UserError(f"--iters {iterations}: expected at least 1")
 
 
-def check_fusion(flow, flow_files, fusion, passes):
-    """UserError for passes and fusion that cannot act on the flow that is asked for."""
-    if passes not in (1, 2):
-        raise UserError(f"--passes {passes}: expected 1 or 2")
+def check_fusion(flow, flow_files, fusion):
+    """UserError where flow cannot be kept as it is."""
     if fusion or not isinstance(flow, str):
         return
     named = [f"--flow {flow}"] if flow != "auto" else []
@@ -201,8 +178,6 @@ def check_fusion(flow, flow_files, fusion, passes):
     if named not in (["--flow raft"], ["--flow_files"]):
         got = " and ".join(named) or "neither"
         raise UserError(f"--no_fusion: keeps flow as it is: expected one of --flow raft and --flow_files, got {got}")
-    if passes > 1:
-        raise UserError(f"--no_fusion: expected --passes 1, got {passes}: a second pass does not keep flow as it is")
 
 
 # What is to be done
@@ -241,7 +216,7 @@ def check_one_shot(sources, layers=None):
 
 
 def make_flow(data, hints, *, flow, raft_weights, iterations, files, fusion, device, num_pairs):
-    """The flow estimator of the first or only pass: of what `flow` names, flow files and `hints` {name: estimator}.
+    """The flow estimator: of what `flow` names, flow files and `hints` {name: estimator}.
 
     They are candidates of the walk; fusion False: one of them as it is.
     """
@@ -324,7 +299,6 @@ def run_stages(data, todo, estimator, plan, device, bar):
     with crew(data, estimator, plan, max(map(len, todo.values())), device) as workers:
         on_cpu = workers if device.type == "cpu" else None  # the rest goes to the GPU
         estimate_flow(data, work, workers, todo["flow"], bar)
-        data.remove(FirstPass.FOLDER)
         carry_layers(data, work, bar)
         filter_flow(data, work, on_cpu, todo["filter"], bar)
         if plan.chain:
@@ -358,7 +332,7 @@ def crew(data, estimator, plan, frames, device):
             return
         if device.type != "cpu":  # workers only walk: they open no GPU
             plan = replace(plan, appearance=None)
-        with Workers(count, open_work, data.path, type(data), for_workers, plan) as workers:
+        with Workers(count, open_work, data.path, for_workers, plan) as workers:
             yield workers
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from flow.features import DinoPlaces, Matches, SiftPlaces
 from flow.hub import model_folder
+from loaders.data_dir import DataDir
 from loaders.evidence import MOST, evidence_of, stored_evidence
 from preprocess.report import QUIET
 from preprocess.stages import FrameList
@@ -62,7 +63,7 @@ class Features:
                 work = FrameMatches(data, self.describe)
                 yield from (work.matches(*task) for task in tasks)
             return
-        with Workers(min(workers, len(tasks)), open_matches, data.path, type(data), self.describe) as crew:
+        with Workers(min(workers, len(tasks)), open_matches, data.path, self.describe) as crew:
             yield from crew.do("matches", tasks)
 
     def fingerprint(self, data, pairs):
@@ -90,9 +91,9 @@ class FrameMatches:
         return i, tuple(map(np.concatenate, (frames, points, weight)))
 
 
-def open_matches(path, kind, describe):
-    """FrameMatches in a worker process: of the data directory `path`, of that kind of DataDir."""
-    return FrameMatches(kind.open(path, unfinished=True), describe)
+def open_matches(path, describe):
+    """FrameMatches in a worker process: of the data directory `path`."""
+    return FrameMatches(DataDir.open(path, unfinished=True), describe)
 
 
 def describer(features, device="cpu"):

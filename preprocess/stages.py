@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from flow.layers import UNKNOWN, LayerSettings, crossing
-from loaders.data_dir import decode_flow, encode_flow, pack_mask, unpack_mask
+from loaders.data_dir import DataDir, decode_flow, encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
 from preprocess.labels import label_frames
 from util import BoundedCache, UserError
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
-    "flow": ("first_pass", "adjacent", "ahead", "flow"),
+    "flow": ("adjacent", "ahead", "flow"),
     "filter": ("layers", "valid_direct"),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),
@@ -175,9 +175,9 @@ class FrameWork:
         return len(partners)
 
 
-def open_work(path, kind, *arguments):
-    """FrameWork in a worker process: of the data directory `path`, of that kind of DataDir."""
-    return FrameWork(kind.open(path, unfinished=True), *arguments, torch.device("cpu"))
+def open_work(path, *arguments):
+    """FrameWork in a worker process: of the data directory `path`."""
+    return FrameWork(DataDir.open(path, unfinished=True), *arguments, torch.device("cpu"))
 
 
 def estimate_flow(data, work, workers, todo, bar):

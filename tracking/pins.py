@@ -18,6 +18,7 @@ from itertools import groupby
 import cv2
 import numpy as np
 import torch
+from scipy.special import expit
 
 from util import from_raster, inside_image, pixel_grid
 
@@ -26,16 +27,12 @@ from util import from_raster, inside_image, pixel_grid
 class PinSettings:
     """What was tuned, on two scenes with depth (docs/evidence.md). S: the longer side."""
 
-    agree: float = 1.0  # px: by which two tracks of one point differ where both are right
     reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole
-    close: float = 0.03  # of S: what starts much nearer than that goes along, whatever the picture shows ...
-    closest: float = 4.0  # px: ... at least so far, as pictures of less cannot tell
-    favour: float = 3.0  # log odds that what starts further off is of the same surface, before the picture is asked
-    noise: float = 1.0  # levels of colour, per log odds
-    surest: float = 8.0  # log odds that the picture has at most
+    close: float = 0.03  # of S: what starts much nearer than that goes along, whatever the picture shows
+    favour: float = 3.0  # log odds that what starts further off is of the same surface; a level of colour adds one
     unlike: float = 40.0  # levels: more says nothing more
     like: float = 10.0  # levels by which a pixel differs from the query's that counts 1 / e in the picture around it
-    astray: float = 2.0  # px: what was led further off is lost; of less far a move the picture is not asked
+    astray: float = 2.0  # px: of two tracks of one point further apart one is lost; a lesser move no picture judges
 
 
 SETTINGS = PinSettings()
@@ -111,7 +108,7 @@ def joined(frames, tracks, scores):
     for k in range(1, len(frames)):
         first, last = frames[k - 1], frames[k]
         apart = np.square(tracks[k - 1, first : last + 1] - tracks[k, first : last + 1]).sum(-1)
-        steps = 1 / (SETTINGS.agree**2 + (apart[:-1] + apart[1:]) / 2)
+        steps = 1 / (SETTINGS.astray**2 + (apart[:-1] + apart[1:]) / 2)
         share = np.concatenate([[0], steps.cumsum() / steps.sum(), np.ones(len(track) - last - 1)])
         track[first:] += share[:, None] * (tracks[k, first:] - track[first:])
         score[first:] += share * (scores[k, first:] - score[first:])
@@ -203,9 +200,8 @@ def belongs(images, frame, tracks, ways, distance, pinned_scores):
                        .clip(max=SETTINGS.unlike) for places in (tracks[:, t], moved))
         evidence[tells] += here - there
         count[tells] += 1
-    evidence = (evidence / count.clip(1) / SETTINGS.noise).clip(-SETTINGS.surest, SETTINGS.surest)
-    close = max(SETTINGS.close * max(size), SETTINGS.closest)
-    return 1 / (1 + np.exp(-SETTINGS.favour * np.square(close / distance.clip(1e-3)).clip(1, MOST) - evidence))
+    evidence, close = evidence / count.clip(1), SETTINGS.close * max(size)
+    return expit(SETTINGS.favour * np.square(close / distance.clip(1e-3)).clip(1, MOST) + evidence)
 
 
 def patches(image, places):

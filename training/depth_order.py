@@ -15,7 +15,6 @@ import torch
 from losses import masked_mean, total_variation
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
-from training import mono_depth
 from training.evidence import evidence
 from training.mono_depth import rank_order
 
@@ -89,7 +88,7 @@ def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
         loss = same + order + ties
         if hint is not None:
             ranks = hint.at(batch.frames_1, batch.pixels_1)
-            loss = loss + mono_depth.SETTINGS.weight * hint.belief * rank_order(here, ranks, margin)
+            loss = loss + hint.belief * rank_order(here, ranks, margin)
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -26,7 +26,6 @@ class MonoDepthSettings:
     doubt: float = 100.0  # votes for either side that belief starts from
     by_chance: float = 0.55  # of the occlusions: who agrees with no more is not believed ...
     sure: float = 0.7  # ... and with so many fully: some of what looks like an occlusion is none
-    weight: float = 1.0  # of the order by ranks, times belief, against that by occlusions
 
 
 SETTINGS = MonoDepthSettings()

@@ -1,4 +1,4 @@
-"""Candidates of the walk: a right one helps, a wrong or unknown one does no harm. Flow files, and the second pass."""
+"""Candidates of the walk: a right one helps, a wrong or unknown one does no harm. Flow files."""
 
 import pickle
 
@@ -13,9 +13,6 @@ from flow.dis import DisFlow
 from flow.estimator import Estimator
 from flow.formats import UNKNOWN, write_flo
 from flow.fusion import fuse
-from loaders.data_dir import DataDir
-from preprocess import costs, driver
-from preprocess.passes import FirstPass, StoredFlow
 from tests.flow.test_dis import LEFT, SIDE, TOP, square_over_background
 from util import UserError
 
@@ -94,9 +91,7 @@ def moved(x, size=(40, 60)):
     return np.broadcast_to(np.float32([x, 0]), (*size, 2)).copy()
 
 
-@pytest.mark.parametrize("trusted", [None, "wrong", "right"])
-def test_what_explains_the_frames_is_taken_whoever_proposes_it(panning, trusted):
-    panning.trusted = trusted
+def test_what_explains_the_frames_is_taken_whoever_proposes_it(panning):
     inside = np.s_[:, 12:48]  # elsewhere the flow or a window leaves the frame
     for own, hints in ((0, {"wrong": moved(-9), "right": moved(5)}), (5, {"wrong": moved(0)})):
         assert (panning.fuse_hints(0, 1, moved(own), hints)[inside] == moved(5)[inside]).all()
@@ -104,14 +99,6 @@ def test_what_explains_the_frames_is_taken_whoever_proposes_it(panning, trusted)
     half[:20] = np.nan
     chosen = panning.fuse_hints(0, 1, moved(0), {"right": half})
     assert (chosen[:20] == moved(0)[:20]).all() and (chosen[20:, 12:48] == 5 * np.float32([1, 0])).all()
-
-
-def test_a_trusted_hint_leads(panning):
-    nearly = moved(5.02)
-    for trusted, expected in ((None, moved(5)), ("first pass", nearly)):
-        panning.trusted = trusted
-        found = panning.fuse_hints(0, 1, moved(5), {"first pass": nearly})[:, 12:48]
-        assert (found == expected[:, 12:48]).mean() > 0.99
 
 
 def test_fusion_takes_the_least_error_and_prior_of_each_pixel():
@@ -207,110 +194,7 @@ def test_without_fusion_files_are_stored_as_they_are(leaping, flow_files, tmp_pa
     assert not any(mask.any() for mask in data.valid(0, 2))  # there is no file
 
 
-# Passes
-
-
-@pytest.fixture(scope="module")
-def still_clip():
-    return make_scene("camera", seed=1, num_frames=3, height=24, width=32).video
-
-
-def moves(i, j):
-    return np.full((24, 32, 2), 0.5 * (j - i), np.float32)
-
-
-def two_passes(clip, path, first, **options):
-    return preprocess.build(clip, path, flow=first, **{"passes": 2, "quiet": True, "device": "cpu", **options})
-
-
-def files_of(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
-
-
-def test_the_manifest_records_both_passes_and_the_first_is_gone(still_clip, tmp_path):
-    data = two_passes(still_clip, tmp_path, Planted(moves))
-    flow = data.manifest["settings"]["flow"]
-    assert flow["method"] == "fused" and flow["trusted"] == "first pass"
-    assert flow["candidates"] == {"first pass": {"method": "first pass", "by": {"method": "planted"}}}
-    assert {entry.name for entry in tmp_path.iterdir()} == {"color", "flow_chained", "valid", "counts", "manifest.json"}
-
-
-def test_the_second_pass_improves_on_the_first(leaping, tmp_path):
-    def nearly(i, j):
-        return true_flow(i, j) + 0.4  # as a whole, as no estimator that looks at the frames would be
-
-    first = preprocess.build(leaping, tmp_path / "one", flow=Planted(nearly), quiet=True, device="cpu")
-    second = two_passes(leaping, tmp_path / "two", Planted(nearly))
-    truth = true_flow(0, 1)
-    assert right(first.flow(0, 1), truth, within=0.3) < 0.1
-    assert right(second.flow(0, 1)[seen(1)], truth[seen(1)], within=0.3) > 0.9
-
-
-@pytest.mark.parametrize("stage", ["filter_flow", "chain_flow"])
-def test_interrupted_passes_go_on_where_they_were(still_clip, tmp_path, monkeypatch, stage):
-    whole = files_of(two_passes(still_clip, tmp_path / "whole", Planted(moves)).path)
-
-    class Interrupted(Exception):  # noqa: N818
-        pass
-
-    first, real, calls = Planted(moves), getattr(driver, stage), []
-    for failing in (1, 2):  # in the first pass, and in the second
-
-        def interrupted(*arguments, failing=failing):
-            calls.append(1)
-            if len(calls) == failing:
-                raise Interrupted
-            return real(*arguments)
-
-        calls.clear()
-        with monkeypatch.context() as patch, pytest.raises(Interrupted):
-            patch.setattr(driver, stage, interrupted)
-            two_passes(still_clip, tmp_path / "parts", first)
-        with pytest.raises(UserError, match="unfinished"):
-            DataDir.open(tmp_path / "parts")
-        assert (tmp_path / "parts" / FirstPass.FOLDER).exists() == (failing == 1)
-    assert files_of(two_passes(still_clip, tmp_path / "parts", first).path) == whole
-    assert sorted(first.asked) == [0, 1, 2]  # the first pass's flow was estimated once
-
-
-def test_an_interrupted_second_pass_keeps_the_first(still_clip, tmp_path, monkeypatch):
-    first, asked = Planted(moves), []
-    stored = StoredFlow.flow_from
-
-    def stop_at_frame_2(self, i, partners, ahead=None):
-        asked.append(i)
-        if i == 2 and len(partners) > 1:
-            raise KeyboardInterrupt
-        return stored(self, i, partners)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StoredFlow, "flow_from", stop_at_frame_2)
-        two_passes(still_clip, tmp_path, first)
-    assert (tmp_path / "flow/00001.npy").exists() and not (tmp_path / "flow/00002.npy").exists()
-    assert FirstPass.open(tmp_path / FirstPass.FOLDER).num_frames == 3
-    two_passes(still_clip, tmp_path, first)
-    assert sorted(first.asked) == [0, 1, 2]
-
-
-def test_other_settings_do_again_what_depends_on_them(still_clip, tmp_path):
-    first = Planted(moves)
-    two_passes(still_clip, tmp_path, first, keep_direct=True)
-    two_passes(still_clip, tmp_path, first, keep_direct=True, cycle_threshold=2.0)  # of the second pass only
-    assert len(first.asked) == 3
-    two_passes(still_clip, tmp_path, Planted(moves, "another"), keep_direct=True)
-    one = two_passes(still_clip, tmp_path, first, keep_direct=True, passes=1)
-    assert len(first.asked) == 6 and one.manifest["settings"]["flow"]["method"] == "planted"
-
-
-def test_the_disk_must_hold_both_passes(still_clip, tmp_path, monkeypatch):
-    needs = {}
-    monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0})())
-    monkeypatch.setattr(costs, "gigabytes", str)
-    for passes in (1, 2):
-        with pytest.raises(UserError, match="6 pairs need") as error:
-            two_passes(still_clip, tmp_path, Planted(moves), passes=passes)
-        needs[passes] = float(str(error.value).split("need ")[1].split()[0])
-    assert needs[2] > 1.5 * needs[1]
+# On a GPU
 
 
 class OnGpu(Planted):

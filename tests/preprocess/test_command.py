@@ -52,12 +52,10 @@ BAD_COMMANDS = {  # arguments after INPUT: what the message says
     "--flow dis --appearance dino": "--dino_weights",
     "--flow dis --iters 0": "--iters 0",
     "--flow dis --device tpu9": "--device tpu9",
-    "--flow dis --passes 3": "--passes 3: expected 1 or 2",
     "--flow dis --no_fusion": "--no_fusion.*got --flow dis",
     "--no_fusion": "--no_fusion.*got neither",
     "--flow_files {input}": r"--flow_files .*in: no flow there; expected files such as 00000_00005.flo",
     "--flow_files {input}/nowhere": "--flow_files .*nowhere: no such folder",
-    "--flow_files {input} --no_fusion --passes 2": "expected --passes 1, got 2",
 }
 
 

@@ -77,12 +77,6 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(clip, undisturbed, tmp
     assert contents(tmp_path / "data") == undisturbed
 
 
-def test_so_it_is_with_two_passes(clip, tmp_path):
-    for workers in (1, 2):
-        build(clip, tmp_path / str(workers), flow="dis", device="cpu", end=4, passes=2, workers=workers, quiet=True)
-    assert contents(tmp_path / "1") == contents(tmp_path / "2")
-
-
 def test_a_worker_that_is_killed_is_told_and_what_is_done_is_kept(clip, undisturbed, tmp_path):
     process = start(clip, tmp_path / "data")
     os.kill(children_of(process)[0], signal.SIGKILL)
