@@ -31,7 +31,7 @@ from util import command
 
 STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; of flow: see FlowSettings
     "tracking": ("tracking.refinement",),
-    "training": ("networks.grids", "training.depth_order", "training.evidence", "loaders.correspondences",
+    "training": ("networks.grids", "training.depth_order", "loaders.correspondences",
                  "loaders.surface_sampler"),
     "flow": (),
 }

@@ -18,7 +18,7 @@ from flow.dis import DisFlow
 from flow.estimator import Estimator
 from flow.features import Matches, SiftPlaces
 from flow.formats import UNKNOWN, read_flo
-from flow.point_tracks import PointFlow, PointMotions
+from flow.point_tracks import PointFlow
 from util import UserError
 
 
@@ -83,8 +83,8 @@ class FusedFlow(Estimator):
 def walked_with_matches(frames, walk, describe=None):
     """Flow estimator of these frames: a walk (DisFlow) with the motion around their SIFT matches as candidates."""
     describe = describe or SiftPlaces()
-    motions = PointMotions(Matches(frames, describe), describe.motions)
-    estimator = FusedFlow({f"sift {rank}": PointFlow(motions, "sift", "", rank) for rank in (0, 1)}, walk=walk)
+    matches = PointFlow(Matches(frames, describe), describe.name, "", describe.motions)
+    estimator = FusedFlow({"matches": matches}, walk=walk)
     estimator.load_frames(frames)
     return estimator
 

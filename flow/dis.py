@@ -52,11 +52,7 @@ PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLO
 class DisSettings:
     """Of the walk, and of all that it uses."""
 
-    search_steps: int = 25  # of gradient descent between adjacent frames, twice the preset's
     shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
-    refined_within: float = 0.7  # pixels of the frames as they are walked: assigned flow is refined by so little ...
-    refined_lead: float = 0.25  # ... where its error of colour, in levels, falls by so much ...
-    refined_window: int = 15  # ... on average over so many pixels (not a share: it averages pixel noise)
     fill: FillSettings = FillSettings()
     errors: ErrorSettings = ErrorSettings()
     motions: MotionSettings = MotionSettings()
@@ -110,7 +106,6 @@ class DisFlow(Estimator):
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         self.factor = 2 if max(self.size) < WORKING_SIDE else 1
         self.search = make_dis(0)  # of adjacent frames, from no start
-        self.search.setGradientDescentIterations(settings.search_steps)
         self.search.setPatchStride(2 if self.factor == 2 else 4)
         self.correction = make_dis(0)  # of flow that was carried on
         self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
@@ -160,8 +155,7 @@ class DisFlow(Estimator):
         candidates = upsampled(flow, self.full_size)
         flow = fuse(candidates, {name: pair.colour_error(candidate) for name, candidate in candidates.items()})
         refined = self.full_refinement.calc(first.luminance, pair.second_luminance, flow.copy())
-        others = {"refined": refined, **filled(known(hints), flow)}
-        return fuse_refined(flow, others, pair, self.settings, self.settings.refined_within * self.shrunk)
+        return fuse_around({"upsampled": flow, "refined": refined, **filled(known(hints), flow)}, pair)
 
     # The walk
 
@@ -262,12 +256,12 @@ class DisFlow(Estimator):
 
     def assign_and_refine(self, i, j, flow):
         """The flow (H, W, 2) assigned to a few affine motions, then refined where little is missing."""
-        pair, settings = self.pair(i, j, *self.exposure_along(i, j, flow)), self.settings
-        assigned = assign_motions(flow, pair, settings.motions)
+        pair = self.pair(i, j, *self.exposure_along(i, j, flow))
+        assigned = assign_motions(flow, pair, self.settings.motions)
         start = enlarge_flow(assigned, self.factor)
         refined = self.refinement.calc(pair.first.luminance, pair.second_luminance, start)
         refined = shrink_flow(refined, self.size)
-        return fuse_refined(assigned, {"refined": refined}, pair, settings, settings.refined_within)
+        return fuse_around({"assigned": assigned, "refined": refined}, pair)
 
     def exposure_along(self, i, j, flow):
         """gain, offset of frame j where flow (H, W, 2) from frame i leads."""
@@ -310,15 +304,6 @@ def filled(hints, flow):
     return {name: np.where(np.isfinite(hint).all(-1, keepdims=True), hint, flow) for name, hint in hints.items()}
 
 
-def fuse_refined(assigned, others, pair, settings=DisSettings(), within=DisSettings.refined_within):
-    """Assigned flow, or another {name: flow} where it differs by little and explains the colours around better.
-
-    within: pixels that are little.
-    """
-    candidates, window = {"assigned": assigned, **others}, (settings.refined_window,) * 2
-    errors = {name: cv2.blur(pair.colour_error(flow), window) for name, flow in candidates.items()}
-    priors = {"assigned": -settings.refined_lead}
-    for name, flow in others.items():
-        small = np.square(flow - assigned).sum(-1) < within**2
-        priors[name] = np.where(small, 0, np.inf)
-    return fuse(candidates, errors, priors)
+def fuse_around(candidates, pair):
+    """Fusion of candidates {name: flow} by how well each explains the colours around a pixel."""
+    return fuse(candidates, {name: pair.colour_error_around(flow) for name, flow in candidates.items()})

@@ -18,6 +18,7 @@ from flow.images import enlarge, luminance
 from flow.point_tracks import PointSettings
 from util import BoundedCache
 
+MOST_KEYPOINTS = 2000  # of a frame: the strongest
 PLACES_BYTES, IMAGE_BYTES = 2**29, 2**27  # that are kept of a video's frames, in each process
 
 
@@ -35,15 +36,6 @@ class MatchSettings:
     correlation: float = 0.5  # of a patch that is seen again, at least
     contrast: float = 2.0  # levels: standard deviation of a patch that can be told from others
     coarse_weight: float = 0.3  # of a match that stays coarse, where an exact one has 1
-
-
-@dataclass(frozen=True)
-class KeypointSettings:
-    """Which SIFT keypoints there are."""
-
-    contrast: float = 0.01  # least contrast, a quarter of the usual: objects are small
-    edge: float = 20.0  # largest ratio of curvatures, twice the usual
-    most: int = 2000  # keypoints: the strongest are kept
 
 
 OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
@@ -121,13 +113,13 @@ class Matches:
         return points[:, 0], points[:, 1], weight
 
 
-def find_keypoints(image, factor, settings=KeypointSettings()):
+def find_keypoints(image, factor):
     """SIFT keypoints of an image (uint8), which is the frame enlarged by `factor` -> points (n, 2), features (n, 128).
 
-    Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004).
+    Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004); weak ones and those on edges
+    are kept, too, as neighbours tell which of their matches are wrong.
     """
-    detector = cv2.SIFT_create(settings.most, contrastThreshold=settings.contrast, edgeThreshold=settings.edge,
-                               enable_precise_upscale=True)
+    detector = cv2.SIFT_create(MOST_KEYPOINTS, contrastThreshold=0, edgeThreshold=1e6, enable_precise_upscale=True)
     found, features = detector.detectAndCompute(image, None)
     if not found:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)

@@ -1,19 +1,18 @@
 """Several flows become one: at each pixel the candidate of least error.
 
-Conventions: a candidate is a flow (H, W, 2) with a name; its error (H, W) and its prior, what is added to the error
-because of where it comes from, are in levels of luminance (0 to 255).
+Conventions: a candidate is a flow (H, W, 2) with a name; its error (H, W) is in levels of luminance
+or colour, 0 to 255.
 """
 
 import numpy as np
 
 
-def fuse(candidates, errors, priors=None):
-    """Flow (H, W, 2): at each pixel that of the candidate of least error + prior; of equals, of the one named first.
+def fuse(candidates, errors):
+    """Flow (H, W, 2): at each pixel that of the candidate of least error; of equals, of the one named first.
 
-    candidates: {name: flow}; errors: {name: (H, W)}; priors: {name: levels, or (H, W) of them}, 0 of those left out.
+    candidates: {name: flow}; errors: {name: (H, W)}.
     """
-    priors = priors or {}
-    return select(candidates, lowest(errors[name] + np.float32(priors.get(name, 0)) for name in candidates))
+    return select(candidates, lowest(errors[name] for name in candidates))
 
 
 def lowest(costs):

@@ -27,8 +27,7 @@ class MotionSettings:
 
     rounds: int = 3  # of finding and assigning: assigned flow shows the motions better, and leads them on
     # finding
-    most_motions: int = 8  # that are found
-    least_followers: int = 40  # pixels that follow a motion
+    most_motions: int = 16  # that are found
     guesses: int = 150  # fits to a random pixel and some around it
     neighbours: int = 12  # of those around it
     radius: float = 1 / 16  # of the long side: how far around
@@ -47,6 +46,7 @@ class MotionSettings:
     cells: int = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
 
 
+FEWEST = 4  # pixels that have a motion: three determine one
 LEAST_NOISE = 1.0  # levels: frames are of whole ones
 REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]  # neighbours
 
@@ -83,14 +83,14 @@ class Motions:
 
     def find(self, flow):
         """The motions that explain most of a flow (H, W, 2), each fitted to what follows it."""
-        least, flow, found = self.settings.least_followers, flow.reshape(-1, 2), []
+        flow, found = flow.reshape(-1, 2), []
         left = np.ones(len(flow), bool)
         for motion in self.guess(flow):
             followers = self.followers(motion, flow, left)
-            if len(followers) >= least:
+            if len(followers) >= FEWEST:
                 motion = fit(self.basis[followers], flow[followers])
                 followers = self.followers(motion, flow, left)
-            if len(followers) >= least:
+            if len(followers) >= FEWEST:
                 left[followers] = False
                 found.append(motion)
         return found
@@ -106,7 +106,7 @@ class Motions:
         around = self.around(seeds)
         used = squared_norm(flow[around] - flow[seeds][:, None]) < settings.alike_distance**2
         motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])
-        motions = motions[used.sum(1) >= 4]  # three determine one
+        motions = motions[used.sum(1) >= FEWEST]
         tested = self.rng.choice(len(flow), min(len(flow), settings.tested_pixels), replace=False)
         missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
         explains = (missed < settings.inlier_distance**2).astype(np.float32)

@@ -22,8 +22,8 @@ class ErrorSettings:
     """How frames are compared along a flow. Lengths are in pixels, not in shares: what windows blur is pixel noise."""
 
     largest_error: int = 30  # levels: larger differences count as this, as does flow from one layer to another
-    luminance_window: int = 9  # pixels of the enlarged images that a difference of luminance is averaged over
-    colour_window: int = 3  # pixels of the frame that a difference of colour is averaged over
+    window: int = 9  # pixels that a difference is averaged over, of the images that are searched, or of the frame ...
+    small_window: int = 3  # ... or fewer, where surfaces meet
 
 
 class Frame(NamedTuple):
@@ -72,7 +72,7 @@ class FramePair:
         """float32 (H, W): the difference of luminance where the flow leads, averaged over a window."""
         seen = sample_along(enlarge_flow(flow, self.factor), self.second.luminance.astype(np.float32))
         error = np.abs(self.gain * seen + self.offset - self.first.luminance.astype(np.float32))
-        window = (self.settings.luminance_window,) * 2
+        window = (self.settings.window,) * 2
         return shrink(cv2.blur(np.minimum(error, self.settings.largest_error), window), self.size) + self.crossed(flow)
 
     def colour_error(self, flow):
@@ -80,7 +80,11 @@ class FramePair:
         seen = sample_along(enlarge_flow(flow, self.factor), self.second_colours)
         red, green, blue = cv2.split(cv2.absdiff(seen, self.first.colours))
         largest = np.minimum(cv2.max(cv2.max(red, green), blue), self.settings.largest_error).astype(np.float32)
-        return cv2.blur(shrink(largest, self.size), (self.settings.colour_window,) * 2) + self.crossed(flow)
+        return cv2.blur(shrink(largest, self.size), (self.settings.small_window,) * 2) + self.crossed(flow)
+
+    def colour_error_around(self, flow):
+        """The same averaged over a window."""
+        return cv2.blur(self.colour_error(flow), (self.settings.window,) * 2)
 
     def crossed(self, flow):
         """What the flow costs where it leads from one layer to another: float32 (H, W), or 0 where none are known."""

@@ -22,7 +22,7 @@ class WitnessSettings:
     """What was tuned; python -m benchmarks.sensitivity shows what it does."""
 
     witnesses: int = 3  # third frames that are asked whether a correspondence is right
-    agree: float = 2.0  # px: how nearly they have to lead to one point
+    agree: float = 2.0  # px: flow that leads as near to a point leads to it; what misses it shows another surface
 
 
 SETTINGS = WitnessSettings()

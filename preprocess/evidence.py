@@ -13,7 +13,7 @@ import numpy as np
 
 from files import UserError, read_columns
 from flow.images import luminance
-from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions
+from flow.point_tracks import PointFlow, PointSettings, affine_motions
 from loaders.evidence import FOLDER, evidence_of, of_tracks, write_evidence
 from loaders.tracks_layouts import parse_size, tracks_of_video
 from preprocess.features import Features, describer
@@ -161,7 +161,5 @@ def gather(data, sources, partners, workers=1, tell=print):
         tell(f"evidence: {len(evidence.frames)} correspondences of {evidence.source}")
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in (
             evidence.frames, evidence.points, evidence.weight))).hexdigest()
-        motions = PointMotions(evidence, source.settings)
-        for rank, name in enumerate((f"points: {source.name}", f"points: {source.name}, next")):
-            hints[name] = PointFlow(motions, source.name, digest, rank)
+        hints[f"points: {source.name}"] = PointFlow(evidence, source.name, digest, source.settings)
     return hints

@@ -8,10 +8,9 @@ shape starts as it was in the frame before, frame by frame outwards from the que
 aligned, errors do not add up. Where it fits badly, so is a patch from the last frame in which one fitted, and the
 better of both stands.
 
-Patches are compared with mean 0 and norm 1, so that exposure has no effect. A penalty holds each place where the track
-has it, and of a move only those directions count in which the patch changes clearly for how well it fits: along an
-edge, or where there is no texture, a place stays. So does one where nothing fits, or that would move far, and so do
-hidden places and the query.
+Patches are compared with mean 0 and norm 1, so that exposure has no effect. Of a move only those directions count in
+which the patch changes clearly for how well it fits: along an edge, or where there is no texture, a place stays. So
+does one where nothing fits, or that would move far, and so do hidden places and the query.
 
 Conventions: pixels (x, y) with integer centres in the original frame (H, W). Lengths in settings are in pixels of the
 processed size, which are `scale` of these. N frames; q points, n samples of a patch; places (q, 2); shapes (q, 2, 2)
@@ -33,19 +32,15 @@ from util import BoundedCache, inside_image
 class PolishSettings:
     """What was tuned, on scenes with depth (benchmarks/NOTES.md). Lengths in pixels of the processed size."""
 
-    reach: float = 2.5  # px: half the side of a patch
+    reach: float = 2.5  # px: half the side of a patch; what would move further stays
     least_reach: float = 4.0  # px of the original: the same at least, as fewer show too little
     samples: int = 15  # along the side of a patch
-    farthest: float = 2.0  # px: what would move further stays
-    least_match: float = 0.9  # normalised cross-correlation of patch and frame: below it a place stays
-    good_match: float = 0.95  # below it a newer patch may fit better than the query's
-    stiffness: float = 0.04  # per px squared: of a place against the difference to a patch of norm 1
-    loose: float = 0.25  # px from the track: how far a place feels its stiffness in full
+    least_match: float = 0.9  # normalised cross-correlation of patch and frame: below it a newer patch is tried, too
     doubt: float = 10.0  # of a direction: what a move along it must change, per px squared and per 1 - correlation
-    shape_stiffness: float = 0.001  # of a shape, against its change since the frame before
 
 
 SETTINGS = PolishSettings()
+RIDGE = 1e-6  # on the diagonal of what is solved, beside a patch of norm 1: what is plain moves nowhere
 COARSE = 1.5  # the patch that finds the place first is so much larger
 STEPS = {False: 6, True: 6}  # of places alone, of places and shapes
 WIDTH = 0.6  # of a patch's Gaussian weights, in its half sides
@@ -178,26 +173,17 @@ def descent(patches, level, bends):
     return change - values * (weights * values * change).sum(1, keepdim=True)
 
 
-def align(image, patches, track, places, shapes, level, scale, settings, bends):
+def align(image, patches, places, shapes, level, bends):
     """Patches aligned with an image, beginning at places and shapes -> places (q, 2), shapes (q, 2, 2), match (q,).
 
-    track (q, 2): where the penalty holds the places. bends: shapes are fitted too. match: -1 to 1.
+    bends: shapes are fitted too. match: -1 to 1.
     """
     change = descent(patches, level, bends)
-    weighted, before = change * patches.weights[..., None], torch.linalg.inv(shapes)
-    system = torch.einsum("qnk,qnl->qkl", weighted, change)
+    weighted = change * patches.weights[..., None]
+    system = torch.einsum("qnk,qnl->qkl", weighted, change) + RIDGE * torch.eye(change.shape[-1])
     for _ in range(STEPS[bends]):
-        away = places - track
-        tail = 1 + away.square().sum(-1, keepdim=True) / (settings.loose * scale) ** 2
-        stiff = (settings.stiffness / scale**2 / tail).repeat(1, 2)
-        away = torch.einsum("qij,qj->qi", torch.linalg.inv(shapes), away)
-        if bends:
-            bent = level.half * (before @ shapes - torch.eye(2))
-            away = torch.cat([away, bent.flatten(1)], -1)
-            stiff = torch.cat([stiff, torch.full((len(stiff), 4), settings.shape_stiffness)], -1)
         difference = found(image, patches.weights, places, shapes, level) - patches.values
-        wanted = torch.einsum("qnk,qn->qk", weighted, difference) + stiff * away
-        step = torch.linalg.solve(system + torch.diag_embed(stiff), wanted)
+        step = torch.linalg.solve(system, torch.einsum("qnk,qn->qk", weighted, difference))
         places = places - torch.einsum("qij,qj->qi", shapes, step[:, :2])
         if bends:
             bend = (step[:, 2:] / level.half).unflatten(1, (2, 2)).clamp(-LARGEST_BEND, LARGEST_BEND)
@@ -217,12 +203,12 @@ def certain(patches, moves, match, level, scale, settings):
 
 def fit(images, looks, track, levels, scale, settings):
     """Looks found in a frame near its track (q, 2) -> places (q, 2), shapes (q, 2, 2), match (q,): -1 if too far."""
-    (coarse, fine), start = looks.patches, track
-    places, _, _ = align(images[0], coarse, track, start, looks.shapes, levels[0], scale, settings, bends=False)
-    near = torch.linalg.norm(places - track, dim=-1) <= settings.farthest * scale
+    coarse, fine = looks.patches
+    places, _, _ = align(images[0], coarse, track, looks.shapes, levels[0], bends=False)
+    near = torch.linalg.norm(places - track, dim=-1) <= settings.reach * scale
     start = torch.where(near[:, None], places, track)
-    places, shapes, match = align(images[1], fine, track, start, looks.shapes, levels[1], scale, settings, bends=True)
-    near = torch.linalg.norm(places - track, dim=-1) <= settings.farthest * scale
+    places, shapes, match = align(images[1], fine, start, looks.shapes, levels[1], bends=True)
+    near = torch.linalg.norm(places - track, dim=-1) <= settings.reach * scale
     places = track + certain(fine, places - track, match, levels[1], scale, settings)
     sound = (torch.linalg.det(shapes).log().abs() < np.log(LARGEST_ZOOM)) & match.isfinite()
     return places, shapes, torch.where(near & sound, match, -1.0)
@@ -245,7 +231,7 @@ def follow(plates, frame, tracks, seen, scale, settings=SETTINGS):
             places, shapes, match = fit(images, query[rows], track, levels, scale, settings)
             fits = match > settings.least_match
             query.shapes[rows[fits]] = shapes[fits]
-            weak = torch.where(match < settings.good_match)[0]
+            weak = torch.where(~fits)[0]
             if len(weak):
                 newer, _, newer_match = fit(images, latest[rows[weak]], track[weak], levels, scale, settings)
                 better = newer_match > match[weak]

@@ -24,8 +24,7 @@ class DepthOrderSettings:
     """What was tuned; python -m benchmarks.sensitivity shows what it does."""
 
     flatness: float = 1.0  # weight of the total variation against the evidence
-    prior: float = 0.05  # weight of the pull to the prior: decides where nothing else does
-    moving: float = 2.0  # px: what moves by so much against the camera is taken, at first, to lie in front
+    moving: float = 2.0  # px: what moves by so much against the camera starts in front
     steps: int = 400  # of Adam
     rate: float = 0.02  # of Adam, falling to 0
 
@@ -72,8 +71,8 @@ def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
 
     hint: DepthHint, whose order is followed, too, as far as it is believed.
     """
-    prior = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / SETTINGS.moving)
-    depth = prior.clone().requires_grad_(True)
+    start = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / SETTINGS.moving)
+    depth = start.requires_grad_(True)
     steps, rate = steps or SETTINGS.steps, SETTINGS.rate
     optimizer = torch.optim.Adam([depth], lr=rate)
     for step in range(steps):
@@ -84,8 +83,7 @@ def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
         gap = here - sample_grid(depth, batch.frames_2, batch.pixels_2 / cell)
         same = masked_mean(gap.abs(), batch.covisible)
         order = masked_mean((margin - gap).clamp(min=0), hidden)
-        ties = SETTINGS.flatness * total_variation(depth, weights) + SETTINGS.prior * (depth - prior).abs().mean()
-        loss = same + order + ties
+        loss = same + order + SETTINGS.flatness * total_variation(depth, weights)
         if hint is not None:
             ranks = hint.at(batch.frames_1, batch.pixels_1)
             loss = loss + hint.belief * rank_order(here, ranks, margin)

@@ -1,22 +1,10 @@
 """What the frames show where a point is put: the surface it is on, or another one in front of it."""
 
-from dataclasses import dataclass
-
 import torch
 
+from loaders import surface_sampler
 from loaders.surface_sampler import nearest_index
 from util import inside_image
-
-
-@dataclass(frozen=True)
-class EvidenceSettings:
-    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
-
-    hidden: float = 3.0  # px: backward flow that misses the start by more shows another surface
-    visible: float = 1.5  # px: by less, the same one
-
-
-SETTINGS = EvidenceSettings()
 
 
 def evidence(pool, batch, pixels):
@@ -26,7 +14,7 @@ def evidence(pool, batch, pixels):
     """
     back, reliable = led_back(pool, batch, pixels)
     miss = (back - batch.pixels_1).norm(dim=-1)
-    return reliable & (miss > SETTINGS.hidden), reliable & (miss < SETTINGS.visible)
+    return reliable & (miss > surface_sampler.SETTINGS.agree), reliable & (miss <= surface_sampler.SETTINGS.agree)
 
 
 def occluders(pool, batch):
@@ -36,7 +24,7 @@ def occluders(pool, batch):
     numbers = pool.number(*(frames.cpu().numpy() for frames in (batch.frames_1, batch.frames_2)))
     index = nearest_index(batch.pixels_1, pool.height, pool.width).to(pool.device)
     occluded = pool.occluded_at(torch.from_numpy(numbers).to(pool.device), index).to(back.device)
-    return reliable & occluded & (miss > SETTINGS.hidden), back
+    return reliable & occluded & (miss > surface_sampler.SETTINGS.agree), back
 
 
 def led_back(pool, batch, pixels):

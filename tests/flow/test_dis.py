@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import util
-from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fuse_refined
+from flow.dis import CODE, DisFlow, DisSettings, PlainDis, fuse_around
 from flow.fill import fill
 from flow.images import enlarge_flow, exposure, shrink_flow
 from flow.motions import MotionSettings
+from flow.pair import ErrorSettings, FramePair
 from preprocess.report import changes
 
 SIDE, TOP, LEFT = 20, 18, 16  # of the square, in frame 0
@@ -155,19 +156,22 @@ def test_the_code_is_all_of_flow_that_the_walk_is_made_of():
         assert set(used) <= set(CODE), name
 
 
-class Coloured:
+class Coloured(FramePair):
     """A pair of frames of which a flow's error of colour is its length."""
+
+    def __init__(self):
+        self.settings = ErrorSettings()
 
     def colour_error(self, flow):
         return np.linalg.norm(flow, axis=-1).astype(np.float32)
 
 
-def test_assigned_flow_is_refined_by_little_and_only_where_that_is_better():
+def test_assigned_flow_is_refined_where_the_colours_around_are_explained_better():
     assigned, refined = np.full((12, 60, 2), (5, 0), np.float32), np.full((12, 60, 2), (4.5, 0), np.float32)
-    refined[:, 20:40], refined[:, 40:] = (4, 0), (5.5, 0)  # too far, and worse
-    fused = fuse_refined(assigned, {"refined": refined}, Coloured())
-    assert (fused[:, :12] == refined[:, :12]).all()  # windows reach 7 pixels
-    assert (fused[:, 20:] == assigned[:, 20:]).all()
+    refined[:, 30:] = 5.5, 0  # worse
+    refined[6, 15] = 6, 0  # alone, among better ones
+    fused = fuse_around({"assigned": assigned, "refined": refined}, Coloured())
+    assert (fused[:, :26] == refined[:, :26]).all() and (fused[:, 34:] == assigned[:, 34:]).all()  # windows reach 4
 
 
 def test_exposure_is_found_among_outliers():

@@ -101,12 +101,10 @@ def test_what_explains_the_frames_is_taken_whoever_proposes_it(panning):
     assert (chosen[:20] == moved(0)[:20]).all() and (chosen[20:, 12:48] == 5 * np.float32([1, 0])).all()
 
 
-def test_fusion_takes_the_least_error_and_prior_of_each_pixel():
+def test_fusion_takes_the_least_error_of_each_pixel():
     flows = {name: np.full((1, 4, 2), k, np.float32) for k, name in enumerate(("a", "b", "c"))}
     errors = {"a": np.float32([[1, 5, 3, 2]]), "b": np.float32([[2, 2, 3, 2]]), "c": np.float32([[9, 1, 3, 0]])}
     assert fuse(flows, errors)[0, :, 0].tolist() == [0, 2, 0, 2]  # of equals the first
-    priors = {"a": 2, "c": np.float32([[0, 2, 0, np.inf]])}
-    assert fuse(flows, errors, priors)[0, :, 0].tolist() == [1, 1, 1, 1]
 
 
 def test_a_candidate_that_knows_nothing_changes_nothing(leaping, walked):

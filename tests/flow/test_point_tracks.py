@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from flow.point_tracks import PointFlow, PointMotions, PointSettings, affine_motions, spread_motions
+from flow.point_tracks import PointFlow, PointSettings, affine_motions, spread_motions
 
 H, W = 60, 100
 TURN = np.array([[0.02, -0.05], [0.05, 0.01]])
@@ -20,13 +20,11 @@ def right(points):
 
 
 def two_surfaces(count=120, seed=0, until=W):
-    """Colours (H, W, 3) of a dark left and a bright right half, points on them and where they go."""
+    """Points on the left and the right half of a frame, which move apart, and where they go."""
     random = np.random.default_rng(seed)
-    colours = np.zeros((H, W, 3), np.float32)
-    colours[:, W // 2 :] = 200
     start = random.uniform(0, [until - 1, H - 1], (count, 2))
     motion = np.where(start[:, :1] < W // 2 - 0.5, left(start), right(start))
-    return colours, start, start + motion
+    return start, start + motion
 
 
 def grid():
@@ -37,33 +35,33 @@ def true_flow():
     return np.where(grid()[..., :1] < W // 2, left(grid()), right(grid()))
 
 
-def test_both_surfaces_are_right_everywhere_and_the_other_one_is_next_at_their_border():
-    colours, start, end = two_surfaces()
-    best, following = spread_motions(start, end, colours)
-    assert np.abs(best - true_flow()).max() < 0.3
-    border = np.s_[:, W // 2 - 3 : W // 2 + 3]
-    other = np.where(grid()[..., :1] < W // 2, right(grid()), left(grid()))
-    known = np.isfinite(following[border]).all(-1)
-    assert known.mean() > 0.9
-    assert np.median(np.linalg.norm((following - other)[border], axis=-1)[known]) < 0.3
+def flow_of_nearest():
+    """(H, W, 2): that of the surface of the nearest of the points."""
+    start, _ = two_surfaces()
+    nearest = np.linalg.norm(grid()[:, :, None] - start, axis=-1).argmin(-1)
+    return np.where(start[nearest][..., :1] < W // 2 - 0.5, left(grid()), right(grid()))
+
+
+def test_a_pixel_moves_as_the_surface_of_the_nearest_point():
+    assert np.abs(spread_motions(*two_surfaces(), (H, W)) - flow_of_nearest()).max() < 0.3
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
 def test_points_that_no_other_agrees_with_are_left_out(share):
-    colours, start, end = two_surfaces(200)
+    start, end = two_surfaces(200)
     random = np.random.default_rng(1)
     wrong = random.random(len(end)) < share
     end[wrong] = random.uniform(0, [W, H], (wrong.sum(), 2))
     kept, _, _ = affine_motions(start, end - start, W)
     of = {tuple(point): bad for point, bad in zip(start, wrong)}
     assert np.mean([of[tuple(point)] for point in kept]) < share / 3
-    error = np.linalg.norm(spread_motions(start, end, colours)[0] - true_flow(), axis=-1)
-    assert np.mean(error < 1) > (0.97 if share == 0.1 else 0.8)
+    error = np.linalg.norm(spread_motions(start, end, (H, W)) - true_flow(), axis=-1)
+    assert np.mean(error < 1) > (0.9 if share == 0.1 else 0.8)
 
 
 def test_unknown_far_from_all_points():
-    colours, start, end = two_surfaces(until=40)
-    best = spread_motions(start, end, colours)[0]
+    start, end = two_surfaces(until=40)
+    best = spread_motions(start, end, (H, W))
     reach = PointSettings().reach * W
     distance = np.linalg.norm(grid()[:, :, None] - start, axis=-1).min(-1)
     assert np.isnan(best[distance > reach]).all() and np.isfinite(best[distance < 0.9 * reach]).all()
@@ -71,29 +69,27 @@ def test_unknown_far_from_all_points():
 
 def test_a_single_point_counts_where_each_stands_for_itself():
     start, end = np.array([[30.0, 20.0]]), np.array([[33.0, 25.0]])
-    colours = np.zeros((H, W, 3), np.float32)
-    assert np.isnan(spread_motions(start, end, colours)).all()
-    best, following = spread_motions(start, end, colours, PointSettings(support=0))
-    assert best[20, 30].tolist() == [3, 5] and np.isnan(following).all()
+    assert np.isnan(spread_motions(start, end, (H, W))).all()
+    assert spread_motions(start, end, (H, W), PointSettings(support=0))[20, 30].tolist() == [3, 5]
 
 
 class Two:
     """Points between frames 0 and 1 only."""
 
     def between(self, i, j):
-        colours, start, end = two_surfaces()
+        start, end = two_surfaces()
         points = {(0, 1): (start, end), (1, 0): (end, start)}.get((i, j), (start[:0], end[:0]))
         return *points, np.ones(len(points[0]))
 
 
 def test_the_estimator_says_what_it_knows():
-    estimator = pickle.loads(pickle.dumps(PointFlow(PointMotions(Two()), "two", "1")))
-    estimator.load_frames(np.repeat(two_surfaces()[0][None].astype(np.uint8), 3, axis=0))
+    estimator = pickle.loads(pickle.dumps(PointFlow(Two(), "two", "1")))
+    estimator.load_frames(np.zeros((3, H, W, 3), np.uint8))
     flows = estimator.flow_from(0, [1, 2])
     assert flows.shape == (2, H, W, 2) and flows.dtype == np.float32
     assert np.abs(flows[0] - true_flow())[:, :40].max() < 0.3 and np.isnan(flows[1]).all()
     assert estimator.flow_from(0, []).shape == (0, H, W, 2)
-    assert PointFlow(PointMotions(Two()), "two", "2").description != estimator.description
+    assert PointFlow(Two(), "two", "2").description != estimator.description
 
 
 class Six(Two):
@@ -105,16 +101,12 @@ class Six(Two):
 
 
 def test_large_frames_are_the_same_on_a_coarser_grid():
-    large = two_surfaces()[0].astype(np.uint8).repeat(6, axis=0).repeat(6, axis=1)
-    motions = PointMotions(Six())
-    ranks = [PointFlow(motions, "six", "1", rank) for rank in (0, 1)]
-    for estimator in ranks:
-        estimator.load_frames(large[None].repeat(2, axis=0))
-    flow = ranks[0].flow_from(0, [1])[0]
-    assert motions.cell == 2 and flow.shape == (6 * H, 6 * W, 2)
-    expected = true_flow().repeat(6, axis=0).repeat(6, axis=1) * 6
-    inside = np.abs(np.arange(6 * W) - 3 * W) > 12
-    assert np.median(np.abs(flow - expected)[:, inside]) < 0.5 and np.abs(flow - expected)[:, inside].max() < 3
+    estimator = PointFlow(Six(), "six", "1")
+    estimator.load_frames(np.zeros((2, 6 * H, 6 * W, 3), np.uint8))
+    flow = estimator.flow_from(0, [1])[0]
+    assert estimator.cell == 2 and flow.shape == (6 * H, 6 * W, 2)
+    error = np.abs(flow - 6 * flow_of_nearest().repeat(6, axis=0).repeat(6, axis=1))
+    assert np.median(error) < 0.5 and np.mean(error > 3) < 0.02  # which point is nearest changes within a cell
 
 
 @pytest.mark.parametrize("degrees, zoom", [(60, 1.0), (-140, 0.7), (0, 1.6)])

@@ -71,8 +71,7 @@ def test_tracks_are_stored_and_candidates_of_the_walk_until_they_are_given_no_mo
     assert np.allclose(end - start, np.repeat([[2 * STEP, 0], [0, 0]], [20, 60], axis=0), atol=1e-4)
     assert [file.name for file in (data.path / "evidence").iterdir()] == ["tracker.npz"]
     candidates = data.manifest["settings"]["flow"]["candidates"]
-    ranks = {name: part["rank"] for name, part in candidates.items()}
-    assert ranks == {"points: tracker": 0, "points: tracker, next": 1}
+    assert {name: part["name"] for name, part in candidates.items()} == {"points: tracker": "tracker"}
     flow = data.flow(0, 2)[TOP : TOP + SIDE, LEFT : LEFT + SIDE]
     assert np.median(np.linalg.norm(flow - [2 * STEP, 0], axis=-1)) < 0.5
     assert gather(data, [], data.manifest["partners"]) == {}

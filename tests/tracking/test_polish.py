@@ -99,10 +99,10 @@ def test_what_is_plain_stays():
 
 def test_what_would_move_far_or_fits_nowhere_stays():
     pixels = points()
-    far = (pixels + [1.5 * SETTINGS.farthest * SCALE, 0])[:, None]
+    far = (pixels + [1.5 * SETTINGS.reach * SCALE, 0])[:, None]
     places, moved = polished([render(), render()], pixels, far)
     shift = np.linalg.norm(places - far, axis=-1)
-    assert shift.max() <= SETTINGS.farthest * SCALE + 1e-3 and (shift[~moved] < 1e-4).all()
+    assert shift.max() <= SETTINGS.reach * SCALE + 1e-3 and (shift[~moved] < 1e-4).all()
     places, moved = polished([render(), render(lambda pixels: waves(pixels[..., ::-1] * 1.4))], pixels, pixels[:, None])
     assert moved.mean() < 0.1 and np.abs(places[:, 0] - pixels)[~moved[:, 0]].max() < 1e-4
 

@@ -155,10 +155,10 @@ def test_depth_keeps_half_a_margin_from_both_ends(known_evidence):
     assert depth.max() == depth[1, 2, 1] == 1.25 and depth.min() == depth[2, 1, 4] == 0.75
 
 
-def test_a_strong_prior_holds_what_evidence_would_move(known_evidence, monkeypatch):
-    monkeypatch.setattr(depth_order, "SETTINGS", replace(depth_order.SETTINGS, prior=1e4, steps=30))
+def test_flatness_holds_what_evidence_would_move_alone(known_evidence, monkeypatch):
+    monkeypatch.setattr(depth_order, "SETTINGS", replace(depth_order.SETTINGS, flatness=1e4, steps=30))
     sampler = one_hidden_point()
-    depth = initial_depth(sampler, 2, 0.8, NO_TIES)
+    depth = initial_depth(sampler, 2, 0.8, tuple(torch.ones_like(ties) for ties in NO_TIES))
     assert len(sampler.asked) == 30 and (depth - 1).abs().max() < 0.05
 
 
