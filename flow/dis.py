@@ -102,13 +102,12 @@ class DisFlow(Estimator):
         self.size = shrunk_size(self.full_size, self.shrunk)
         self.full_frames = BoundedCache(
             lambda i: make_frame(frames[i], 1, self.labels(i, self.full_size)))
-        self.full_refinement = make_dis(0)
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         self.factor = 2 if max(self.size) < WORKING_SIDE else 1
         self.search = make_dis(0)  # of adjacent frames, from no start
         self.search.setPatchStride(2 if self.factor == 2 else 4)
-        self.correction = make_dis(0)  # of flow that was carried on
-        self.refinement = make_dis(self.factor - 1)  # from where little is missing: up to the frames' own scale
+        self.correction = make_dis(0)  # of flow that was carried on, or upsampled
+        self.refinement = make_dis(self.factor - 1)  # of assigned flow: up to the frames' own scale
         appearance = CensusAppearance(settings=settings.census)
         self.frames = BoundedCache(
             lambda i: make_frame(walked[i], self.factor, self.labels(i, self.size)))
@@ -149,12 +148,12 @@ class DisFlow(Estimator):
         return {name: shrink_flow(hint, self.size) for name, hint in hints.items()}
 
     def finish(self, i, j, flow, hints):
-        """Flow (h, w, 2) between shrunk frames at the frames' own size, refined; hints near to it may replace it."""
+        """Flow (h, w, 2) between shrunk frames at the frames' own size, refined, or hints where they explain more."""
         first, second = self.full_frames[i], self.full_frames[j]
         pair = FramePair(first, second, *self.exposure_along(i, j, flow), self.settings.errors)
         candidates = upsampled(flow, self.full_size)
         flow = fuse(candidates, {name: pair.colour_error(candidate) for name, candidate in candidates.items()})
-        refined = self.full_refinement.calc(first.luminance, pair.second_luminance, flow.copy())
+        refined = self.correction.calc(first.luminance, pair.second_luminance, flow.copy())
         return fuse_around({"upsampled": flow, "refined": refined, **filled(known(hints), flow)}, pair)
 
     # The walk
@@ -255,7 +254,7 @@ class DisFlow(Estimator):
         return fuse(candidates, {name: pair.luminance_error(flow) for name, flow in candidates.items()})
 
     def assign_and_refine(self, i, j, flow):
-        """The flow (H, W, 2) assigned to a few affine motions, then refined where little is missing."""
+        """The flow (H, W, 2) assigned to a few affine motions, then refined where that explains the colours better."""
         pair = self.pair(i, j, *self.exposure_along(i, j, flow))
         assigned = assign_motions(flow, pair, self.settings.motions)
         start = enlarge_flow(assigned, self.factor)

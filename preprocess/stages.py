@@ -15,7 +15,7 @@ from preprocess.labels import label_frames
 from util import BoundedCache, UserError
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
-    "flow": ("adjacent", "ahead", "flow"),
+    "flow": ("adjacent", "ahead", "flow", "first_pass"),  # the last is what older versions may have left
     "filter": ("layers", "valid_direct"),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),

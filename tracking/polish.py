@@ -8,9 +8,10 @@ shape starts as it was in the frame before, frame by frame outwards from the que
 aligned, errors do not add up. Where it fits badly, so is a patch from the last frame in which one fitted, and the
 better of both stands.
 
-Patches are compared with mean 0 and norm 1, so that exposure has no effect. Of a move only those directions count in
-which the patch changes clearly for how well it fits: along an edge, or where there is no texture, a place stays. So
-does one where nothing fits, or that would move far, and so do hidden places and the query.
+Patches are compared with mean 0 and norm 1, so that exposure has no effect. A weak penalty holds each place where
+the track has it, and of a move only those directions count in which the patch changes clearly for how well it fits:
+along an edge, or where there is no texture, a place stays, whatever noise there is. So does one where nothing fits, or
+that would move far, and so do hidden places and the query.
 
 Conventions: pixels (x, y) with integer centres in the original frame (H, W). Lengths in settings are in pixels of the
 processed size, which are `scale` of these. N frames; q points, n samples of a patch; places (q, 2); shapes (q, 2, 2)
@@ -36,11 +37,12 @@ class PolishSettings:
     least_reach: float = 4.0  # px of the original: the same at least, as fewer show too little
     samples: int = 15  # along the side of a patch
     least_match: float = 0.9  # normalised cross-correlation of patch and frame: below it a newer patch is tried, too
+    stiffness: float = 0.004  # per px squared: of a place against the difference to a patch of norm 1
     doubt: float = 10.0  # of a direction: what a move along it must change, per px squared and per 1 - correlation
 
 
 SETTINGS = PolishSettings()
-RIDGE = 1e-6  # on the diagonal of what is solved, beside a patch of norm 1: what is plain moves nowhere
+RIDGE = 1e-6  # of shapes, against the same: so that plain patches have one
 COARSE = 1.5  # the patch that finds the place first is so much larger
 STEPS = {False: 6, True: 6}  # of places alone, of places and shapes
 WIDTH = 0.6  # of a patch's Gaussian weights, in its half sides
@@ -173,17 +175,20 @@ def descent(patches, level, bends):
     return change - values * (weights * values * change).sum(1, keepdim=True)
 
 
-def align(image, patches, places, shapes, level, bends):
+def align(image, patches, track, places, shapes, level, stiffness, bends):
     """Patches aligned with an image, beginning at places and shapes -> places (q, 2), shapes (q, 2, 2), match (q,).
 
-    bends: shapes are fitted too. match: -1 to 1.
+    track (q, 2): where the penalty holds the places. bends: shapes are fitted too. match: -1 to 1.
     """
     change = descent(patches, level, bends)
     weighted = change * patches.weights[..., None]
-    system = torch.einsum("qnk,qnl->qkl", weighted, change) + RIDGE * torch.eye(change.shape[-1])
+    stiff = torch.tensor([stiffness] * 2 + [RIDGE] * (change.shape[-1] - 2))
+    system = torch.einsum("qnk,qnl->qkl", weighted, change) + torch.diag(stiff)
     for _ in range(STEPS[bends]):
         difference = found(image, patches.weights, places, shapes, level) - patches.values
-        step = torch.linalg.solve(system, torch.einsum("qnk,qn->qk", weighted, difference))
+        wanted = torch.einsum("qnk,qn->qk", weighted, difference)
+        wanted[:, :2] += stiffness * torch.einsum("qij,qj->qi", torch.linalg.inv(shapes), places - track)
+        step = torch.linalg.solve(system, wanted)
         places = places - torch.einsum("qij,qj->qi", shapes, step[:, :2])
         if bends:
             bend = (step[:, 2:] / level.half).unflatten(1, (2, 2)).clamp(-LARGEST_BEND, LARGEST_BEND)
@@ -203,12 +208,12 @@ def certain(patches, moves, match, level, scale, settings):
 
 def fit(images, looks, track, levels, scale, settings):
     """Looks found in a frame near its track (q, 2) -> places (q, 2), shapes (q, 2, 2), match (q,): -1 if too far."""
-    coarse, fine = looks.patches
-    places, _, _ = align(images[0], coarse, track, looks.shapes, levels[0], bends=False)
-    near = torch.linalg.norm(places - track, dim=-1) <= settings.reach * scale
+    (coarse, fine), stiffness = looks.patches, settings.stiffness / scale**2
+    places, _, _ = align(images[0], coarse, track, track, looks.shapes, levels[0], stiffness, bends=False)
+    near = torch.linalg.norm(places - track, dim=-1) <= levels[1].half
     start = torch.where(near[:, None], places, track)
-    places, shapes, match = align(images[1], fine, start, looks.shapes, levels[1], bends=True)
-    near = torch.linalg.norm(places - track, dim=-1) <= settings.reach * scale
+    places, shapes, match = align(images[1], fine, track, start, looks.shapes, levels[1], stiffness, bends=True)
+    near = torch.linalg.norm(places - track, dim=-1) <= levels[1].half
     places = track + certain(fine, places - track, match, levels[1], scale, settings)
     sound = (torch.linalg.det(shapes).log().abs() < np.log(LARGEST_ZOOM)) & match.isfinite()
     return places, shapes, torch.where(near & sound, match, -1.0)

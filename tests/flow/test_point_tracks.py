@@ -35,15 +35,15 @@ def true_flow():
     return np.where(grid()[..., :1] < W // 2, left(grid()), right(grid()))
 
 
-def flow_of_nearest():
-    """(H, W, 2): that of the surface of the nearest of the points."""
-    start, _ = two_surfaces()
+def flow_of_nearest(start):
+    """(H, W, 2): that of the surface of the nearest of the points (n, 2)."""
     nearest = np.linalg.norm(grid()[:, :, None] - start, axis=-1).argmin(-1)
     return np.where(start[nearest][..., :1] < W // 2 - 0.5, left(grid()), right(grid()))
 
 
 def test_a_pixel_moves_as_the_surface_of_the_nearest_point():
-    assert np.abs(spread_motions(*two_surfaces(), (H, W)) - flow_of_nearest()).max() < 0.3
+    start, end = two_surfaces()
+    assert np.abs(spread_motions(start, end, (H, W)) - flow_of_nearest(start)).max() < 0.3
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
@@ -55,8 +55,8 @@ def test_points_that_no_other_agrees_with_are_left_out(share):
     kept, _, _ = affine_motions(start, end - start, W)
     of = {tuple(point): bad for point, bad in zip(start, wrong)}
     assert np.mean([of[tuple(point)] for point in kept]) < share / 3
-    error = np.linalg.norm(spread_motions(start, end, (H, W)) - true_flow(), axis=-1)
-    assert np.mean(error < 1) > (0.9 if share == 0.1 else 0.8)
+    error = np.linalg.norm(spread_motions(start, end, (H, W)) - flow_of_nearest(start[~wrong]), axis=-1)
+    assert np.mean(error < 1) > (0.95 if share == 0.1 else 0.8)
 
 
 def test_unknown_far_from_all_points():
@@ -105,7 +105,7 @@ def test_large_frames_are_the_same_on_a_coarser_grid():
     estimator.load_frames(np.zeros((2, 6 * H, 6 * W, 3), np.uint8))
     flow = estimator.flow_from(0, [1])[0]
     assert estimator.cell == 2 and flow.shape == (6 * H, 6 * W, 2)
-    error = np.abs(flow - 6 * flow_of_nearest().repeat(6, axis=0).repeat(6, axis=1))
+    error = np.abs(flow - 6 * flow_of_nearest(two_surfaces()[0]).repeat(6, axis=0).repeat(6, axis=1))
     assert np.median(error) < 0.5 and np.mean(error > 3) < 0.02  # which point is nearest changes within a cell
 
 

@@ -110,7 +110,7 @@ def test_matches_do_not_depend_on_the_number_of_workers(tmp_path, clip):
         assert np.array_equal(getattr(alone, name), getattr(shared, name)), name
 
 
-def test_motions_go_to_other_processes_once_they_have_frames(clip):
+def test_matches_give_the_same_flow_in_another_process(clip):
     estimator = walked_with_matches(clip, DisFlow())
     fresh = pickle.loads(pickle.dumps(estimator.for_workers()))
     fresh.load_frames(clip)

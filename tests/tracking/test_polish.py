@@ -85,6 +85,12 @@ def test_an_edge_corrects_across_itself_only():
     assert moved.all()
     assert np.allclose(places[:, 0, 0], pixels[:, 0] + 0.7, atol=0.1)
     assert np.allclose(places[:, 0, 1], pixels[:, 1] + 1.5, atol=0.02)
+    rng, pixels = np.random.default_rng(0), np.stack([np.full(40, 100.0), np.linspace(30, 100, 40)], -1)
+    frames = [np.clip(np.rint(frame + rng.normal(0, 2, (*SIZE, 1))), 0, 255).astype(np.uint8)
+              for frame in (render(edge), render(edge, shift=(0.7, 0)))]
+    places, _ = polished(frames, pixels, (pixels + [2, 1.5])[:, None])
+    across, along = np.abs(places[:, 0] - pixels - [0.7, 1.5]).mean(0)
+    assert across < 0.06 and along < 0.12  # noise does not lead along it
 
 
 def test_what_is_plain_stays():
