@@ -1,17 +1,18 @@
 """Where a video cuts from one shot to another: between adjacent frames that no flow leads across.
 
-Found on small frames by plain DIS there and back: of two frames of one shot nearly all pixels come back and look
-alike, of two shots hardly any. DAVIS and layered scenes, adjacent frames: at least 0.72 of the pixels; DAVIS clips cut
-from one to another, 72 times: at most 0.02.
+Found on small frames by plain DIS there and back: of two frames of one shot most pixels return and look alike, of two
+shots few. Adjacent frames of four DAVIS clips: at least 95 % of the pixels, of twelve scenes, fast ones among them,
+50 %; two frames of different ones, 243 times: at most 24 %.
 """
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+import torch
 
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance
 from flow.dis import make_dis
-from flow.images import comes_back, luminance, sample_along, shrink
+from flow.images import comes_back, luminance, pixel_grid, shrink
 from util import UserError
 
 
@@ -21,10 +22,7 @@ class CutSettings:
 
     side: int = 160  # pixels on the long side that frames are shrunk to
     least_side: int = 48  # pixels on the short side of the shrunk frames: smaller ones show too little to judge
-    window: int = 9  # pixels in which what is seen is compared
-    alike: float = 0.7  # correlation in a window above which two places look alike
-    weak_contrast: float = 4.0  # levels squared: variance that is noise, not texture
-    least_share: float = 0.05  # of the pixels: fewer that come back and look alike are a cut
+    least_share: float = 0.3  # of the pixels: fewer that return and look alike are a cut
 
 
 SETTINGS = CutSettings()
@@ -36,13 +34,14 @@ def find_cuts(frames, progress=None):
     None are found in frames that are too small, or where no two adjacent frames belong together (which is no cut).
     progress: called with 1 for each pair of frames.
     """
-    before, shares = None, []
+    before, shares, describe = None, [], CensusAppearance()
     for i in range(len(frames)):
-        frame = luminance(shrunk(frames[i]))
-        if min(frame.shape) < SETTINGS.least_side:
+        small = shrunk(frames[i])
+        if min(small.shape[:2]) < SETTINGS.least_side:
             return []
+        frame = luminance(small), describe(small)
         if before is not None:
-            shares.append(share_in_common(before, frame))
+            shares.append(share_in_common(*before, *frame))
             if progress:
                 progress(1)
         before = frame
@@ -57,23 +56,22 @@ def shrunk(frame):
     return frame if scale == 1 else shrink(frame, (round(height * scale), round(width * scale)))
 
 
-def share_in_common(first, second):
-    """Share of the pixels of luminance (H, W) whose flow comes back, and leads to what looks alike."""
+def share_in_common(first, looks, second, other_looks):
+    """Share of the pixels whose flow comes back, to what looks alike. Luminance (H, W) and Features of each image."""
     dis = make_dis(0)
     there, back = dis.calc(first, second, None), dis.calc(second, first, None)
-    alike = correlation(first, sample_along(there, second)) > SETTINGS.alike
-    return float((comes_back(there, back) & alike).mean())
+    arrived = torch.from_numpy(pixel_grid(first.shape) + there)
+    similarity = likeness(looks.of_pixels(*first.shape), other_looks.seen_from(arrived)).view(first.shape)
+    return float((comes_back(there, back) & (similarity > FEATURE_THRESHOLD).numpy()).mean())
 
 
-def correlation(first, second):
-    """Normalised correlation (H, W) of windows of two images; plain windows correlate."""
-    def mean(image):
-        return cv2.blur(image, (SETTINGS.window,) * 2)
+def likeness(features, others):
+    """How alike census features (C, n) are, contrasts included, at most 1; what is plain in both frames is alike.
 
-    first, second = first.astype(np.float32), second.astype(np.float32)
-    means = mean(first), mean(second)
-    variances = [mean(image * image) - m * m + SETTINGS.weak_contrast for image, m in zip((first, second), means)]
-    return (mean(first * second) - means[0] * means[1] + SETTINGS.weak_contrast) / np.sqrt(variances[0] * variances[1])
+    One neighbour of all, 1, is added throughout: less contrast than it may show is noise.
+    """
+    contrast = (features.square().sum(0) + others.square().sum(0)) / 2
+    return ((features * others).sum(0) + 1) / (contrast + 1)
 
 
 def shots_of(cuts, num_frames):

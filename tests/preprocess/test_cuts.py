@@ -3,11 +3,14 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.scenes import make_scene
+from flow.appearance import CensusAppearance
+from flow.images import luminance
 from loaders.data_dir import DataDir
 from preprocess import build
-from preprocess.cuts import correlation, find_cuts, shots_of
+from preprocess.cuts import find_cuts, likeness, share_in_common, shots_of
 from util import UserError
 
 
@@ -38,14 +41,28 @@ def test_large_frames_are_judged_shrunk(clips):
     assert find_cuts(large) == [2]
 
 
-def test_correlation_by_hand():
-    """Within one window: b = 2 a + 3 correlates fully but for the noise that is allowed for, b = -a inversely."""
-    a = np.random.default_rng(0).normal(100, 40, (9, 9)).astype(np.float32)
-    var = a.var()
-    for b, covariance, variance in ((2 * a + 3, 2 * var, 4 * var), (-a, -var, var)):
-        expected = (covariance + 4) / np.sqrt((var + 4) * (variance + 4))
-        assert correlation(a, b)[4, 4] == pytest.approx(expected, rel=1e-3)
-    assert correlation(np.full((9, 9), 7), np.full((9, 9), 200)) == pytest.approx(1)  # plain, at any brightness
+def test_share_in_common_of_known_images():
+    """Of an image whose left half moves by two pixels and whose right half is another's the left half is in common."""
+    rng = np.random.default_rng(0)
+    gray = cv2.GaussianBlur(rng.normal(128, 300, (96, 128)), (0, 0), 2.0), rng.normal(128, 60, (96, 128))
+    first, other = (cv2.cvtColor(image.clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2RGB) for image in gray)
+    second = np.hstack([np.roll(first, 2, axis=1)[:, :64], other[:, 64:]])
+    plain = np.full_like(first, 20)
+
+    def in_common(one, two):
+        looks = CensusAppearance()
+        return share_in_common(luminance(one), looks(one), luminance(two), looks(two))
+
+    assert in_common(first, first) == in_common(plain, plain + 30) == 1
+    assert 0.42 < in_common(first, second) < 0.55
+    assert in_common(first, other) < 0.1
+    assert in_common(plain, first) < 0.05
+
+
+def test_likeness_by_hand():
+    features = torch.tensor([[3.0, 0, 2, 0], [4.0, 0, 0, 0.1]])
+    others = torch.tensor([[3.0, 0, -2, 0.1], [4.0, 0, 0, 0]])
+    assert likeness(features, others).tolist() == pytest.approx([1, 1, (1 - 4) / (1 + 4), 1 / 1.01])
 
 
 def test_shots():
