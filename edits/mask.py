@@ -1,8 +1,8 @@
 """Carry the labels of one frame through a video.
 
 Each pixel of another frame looks back along its flow: what it sees in the labelled frame is its label. The neighbouring
-frame, labelled before, is asked too, and counts less. Where neither sees it, the colours that labels have in the
-labelled frame decide among those of the pixels around (flow/layers.py).
+frame, labelled before, is asked too. Where neither sees it, the colours that labels have in the labelled frame decide
+among those of the pixels around (flow/layers.py).
 """
 
 import matplotlib.colors
@@ -10,7 +10,7 @@ import numpy as np
 
 from edits.warping import within
 from flow.images import pixel_grid
-from flow.layers import LayerSettings, carried, colours_of, shares_of
+from flow.layers import carried, colours_of, shares_of
 
 
 def carry_labels(frames, flow, first, start, progress=iter):
@@ -21,19 +21,18 @@ def carry_labels(frames, flow, first, start, progress=iter):
         first: labels (H, W) of frame `start`, 0 the background.
     Returns: uint8 (N, H, W).
     """
-    levels, settings = np.union1d(0, first).astype(np.uint8), LayerSettings()
+    levels = np.union1d(0, first).astype(np.uint8)
     count, labels = len(levels), np.zeros((len(frames), *first.shape), np.uint8)  # places in levels
     labels[start] = np.searchsorted(levels, first)
-    colours = colours_of([frames[start]], [labels[start]], count, settings)
+    colours = colours_of([frames[start]], [labels[start]], count)
     order = sorted(set(range(len(frames))) - {start}, key=lambda frame: abs(frame - start))
     for frame in progress(order):
-        asked = {frame - int(np.sign(frame - start)): settings.neighbour, start: 1.0}
         looks = []
-        for other, weight in asked.items():
+        for other in sorted({frame - int(np.sign(frame - start)), start}):
             found, visible = flow(frame, other)
             right = visible & within(pixel_grid(found.shape[:2]) + found, found.shape)
-            looks.append((weight, found, right, shares_of(labels[other], count)))
-        labels[frame] = carried(frames[frame], looks, colours, settings).argmax(-1)
+            looks.append((found, right, shares_of(labels[other], count)))
+        labels[frame] = carried(frames[frame], looks, colours).argmax(-1)
     return levels[labels]
 
 

@@ -19,17 +19,23 @@ def lowest(costs):
     """Which of several costs, arrays of one shape, is the lowest at each place; of equals the first. NaN is never."""
     costs = iter(costs)
     least = np.array(next(costs))
-    label = np.zeros(least.shape, np.intp)
+    label = np.zeros(least.shape, np.int16)
     for k, cost in enumerate(costs, start=1):
         lower = cost < least
-        label[lower], least[lower] = k, cost[lower]
+        np.copyto(label, k, where=lower)
+        np.copyto(least, cost, where=lower)
     return label
 
 
 def select(candidates, labels):
     """Flow (H, W, 2): at each pixel that of the candidate of its label (H, W), a place in `candidates`."""
-    first, *others = candidates.values()
-    chosen = np.array(first)
+    first, *others = (words(flow) for flow in candidates.values())
+    chosen = first.copy()
     for k, flow in enumerate(others, start=1):
-        np.copyto(chosen, flow, where=(labels == k)[..., None])
-    return chosen
+        np.copyto(chosen, flow, where=labels == k)
+    return chosen[..., None].view(np.float32)
+
+
+def words(flow):
+    """Flow (H, W, 2) as one number a pixel (H, W), which is moved at once."""
+    return np.ascontiguousarray(flow, np.float32).view(np.uint64)[..., 0]

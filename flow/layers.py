@@ -1,7 +1,7 @@
 """Layers: which object a pixel shows, as it is known of some frames, and carried to the others.
 
 A pixel of another frame looks back along flow at what is known, and at the neighbouring frame that is nearer to it. How
-much that counts depends on whether the flow is right; where it is not, what is around is asked for a label whose
+much that counts depends on whether the flow is right; what is around is asked, too, for a label whose
 colours, in the frames that are known, are the pixel's. Rims are drawn to the frame's edges.
 
 Conventions: labels uint8 (H, W), 0 the background, 1 to 254 objects, UNKNOWN where it is not known; shares (H, W, L) of
@@ -21,16 +21,15 @@ from flow.rims import guided, rim_radius
 UNKNOWN = 255
 
 
+BINS = 64  # of a channel's 256 levels
+
+
 @dataclass(frozen=True)
 class LayerSettings:
     """How labels are carried."""
 
     doubtful: float = 0.05  # what flow counts that does not come back, or to where the pixel is hidden
-    neighbour: float = 0.2  # what the neighbouring frame's labels, which have come further, count against given ones
     colour: float = 0.5  # what colour counts, against flow that is right
-    around: float = 0.025  # of the long side: how far around a pixel labels are asked
-    bins: int = 12  # of a channel's 256 levels
-    sure: float = 0.5  # labels that are less sure are not held against any flow
 
 
 def crossing(labels, other_labels, flow):
@@ -47,37 +46,36 @@ def shares_of(labels, count, confidence=1.0):
     return known * np.broadcast_to(np.float32(confidence), labels.shape)[..., None]
 
 
-def colours_of(frames, labels, count, settings=LayerSettings()):
-    """How often each label has each colour: shares (bins, bins, bins, count), which add up to 1, of known frames."""
-    found = np.zeros((settings.bins,) * 3 + (count,))
+def colours_of(frames, labels, count):
+    """How often each label has each colour: shares (BINS, BINS, BINS, count), which add up to 1, of known frames."""
+    found = np.zeros((BINS,) * 3 + (count,))
     for frame, known in zip(frames, labels):
         for label in range(count):
-            np.add.at(found[..., label], tuple(binned(frame, settings)[known == label].T), 1)
+            np.add.at(found[..., label], tuple(binned(frame)[known == label].T), 1)
     for label in range(count):
         smooth = gaussian_filter(found[..., label], 1.0)
         found[..., label] = smooth / max(smooth.sum(), 1) + 1e-5  # 1e-5: no colour is impossible
     return (found / found.sum(-1, keepdims=True)).astype(np.float32)
 
 
-def binned(frame, settings):
-    return frame.astype(int) * settings.bins // 256
+def binned(frame):
+    return frame.astype(int) * BINS // 256
 
 
 def carried(frame, looks, colours, settings=LayerSettings()):
     """Shares (H, W, L) of a frame's labels.
 
-    looks: of each frame that is asked a weight, the flow to it, where that is right, bool (H, W), and its shares
-    (H, W, L).
+    looks: of each frame that is asked the flow to it, where that is right, bool (H, W), and its shares (H, W, L).
     """
     votes = np.zeros((*frame.shape[:2], colours.shape[-1]), np.float32)
-    for weight, flow, right, shares in looks:
-        trust = np.where(right, weight, weight * settings.doubtful).astype(np.float32)
+    for flow, right, shares in looks:
+        trust = np.where(right, 1, settings.doubtful).astype(np.float32)
         votes += by_label(partial(sample_along, flow), shares) * trust[..., None]
-    reach = max(1, round(settings.around * max(frame.shape[:2])))
-    around = by_label(lambda vote: cv2.blur(vote, (2 * reach + 1,) * 2), votes)
+    radius = rim_radius(frame.shape)
+    around = by_label(lambda vote: cv2.blur(vote, (2 * radius + 1,) * 2), votes)
     around /= around.sum(-1, keepdims=True) + np.float32(1e-6)
-    votes += settings.colour * around * colours[tuple(np.moveaxis(binned(frame, settings), -1, 0))]
-    votes = guided(votes, frame, rim_radius(frame.shape)).clip(0)
+    votes += settings.colour * around * colours[tuple(np.moveaxis(binned(frame), -1, 0))]
+    votes = guided(votes, frame, radius).clip(0)
     total = votes.sum(-1, keepdims=True)
     return votes / np.maximum(total, 1e-6) * np.minimum(total, 1)
 

@@ -101,10 +101,10 @@ def read_layers(folder, data):
     return GivenLayers({frame: cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for frame, one in found.items()})
 
 
-def label_frames(data, given, flow, progress, settings):
+def label_frames(data, given, flow, progress):
     """Write the layers of all frames: given ones, and outwards from them what flow(i, j) (H, W, 2) carries there."""
     places = {i: given.places[labels] for i, labels in given.labels.items()}
-    colours = colours_of(map(data.frame, places), places.values(), given.count, settings)
+    colours = colours_of(map(data.frame, places), places.values(), given.count)
 
     def shares(i):
         if i in places:
@@ -122,11 +122,9 @@ def label_frames(data, given, flow, progress, settings):
             progress(1)
             continue
         nearest = int(known[np.abs(known - i).argmin()])
-        asked = {j: 1.0 for j in known.tolist() if j in data.partners(i)}
-        asked.setdefault(i + (1 if nearest > i else -1), settings.neighbour)
-        looks = [(weight, flow(i, j), comes_back(flow(i, j), flow(j, i)), shares(j))
-                 for j, weight in asked.items()]
-        found = carried(data.frame(i), looks, colours, settings)
+        asked = {*(j for j in known.tolist() if j in data.partners(i)), i + (1 if nearest > i else -1)}
+        looks = [(flow(i, j), comes_back(flow(i, j), flow(j, i)), shares(j)) for j in sorted(asked)]
+        found = carried(data.frame(i), looks, colours)
         labels = given.numbers[found.argmax(-1)]
         data.write("layers", i, np.stack([labels, np.rint(255 * found.max(-1)).astype(np.uint8)]))
         progress(1)

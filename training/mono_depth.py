@@ -20,16 +20,13 @@ from training.evidence import occluders
 class MonoDepthSettings:
     """How it is tested and used."""
 
-    batches: int = 32  # that are looked through for occlusions ...
-    interval: int = 2  # ... between frames so far apart at most: further on, what hides a pixel is not known
+    interval: int = 2  # frames, at most, from one to the other: further on, what hides a pixel is not known
     apart: float = 0.02  # ranks that differ by less say nothing
-    doubt: float = 100.0  # votes for either side that belief starts from
-    by_chance: float = 0.55  # of the occlusions: who agrees with no more is not believed ...
-    sure: float = 0.7  # ... and with so many fully: some of what looks like an occlusion is none
+    sure: float = 0.7  # of the occlusions: who agrees with so many is believed fully; some that look like one are none
 
 
 SETTINGS = MonoDepthSettings()
-PAIRS, POINTS = 64, 128  # a batch
+BATCHES, PAIRS, POINTS = 32, 64, 128  # that are looked through for occlusions
 
 
 @dataclass(frozen=True)
@@ -47,19 +44,22 @@ class DepthHint:
 
 
 def believed(ranks, sampler):
-    """DepthHint of ranks (N, H, W) of depth, or of inverse depth."""
+    """DepthHint of ranks (N, H, W) of depth, or of inverse depth.
+
+    What agrees with half of the occlusions, or by its standard error with more, may do so by chance; as the occlusions
+    are not independent, belief rises slowly from there.
+    """
     said = torch.zeros(2, device=ranks.device)
-    for _ in range(SETTINGS.batches):
+    for _ in range(BATCHES):
         batch = sampler.sample(PAIRS, POINTS, SETTINGS.interval)
         hidden, places = occluders(sampler.pool, batch)
         behind = sample_grid(ranks, batch.frames_1, batch.pixels_1) - sample_grid(ranks, batch.frames_1, places)
         tells = hidden & (behind.abs() > SETTINGS.apart)
         said += torch.stack([(tells & (behind > 0)).sum(), (tells & (behind < 0)).sum()])
-    agree = ((said[0] + SETTINGS.doubt) / (said.sum() + 2 * SETTINGS.doubt)).item()
-    turned = agree < 0.5
-    agree = max(agree, 1 - agree)
-    belief = (agree - SETTINGS.by_chance) / (SETTINGS.sure - SETTINGS.by_chance)
-    return DepthHint(1 - ranks if turned else ranks, min(max(belief, 0.0), 1.0), agree)
+    votes = said.sum().clamp(min=1)
+    turned, agree = bool(said[0] < said[1]), (said.max() / votes).item()
+    belief = max(0.0, (agree - 0.5 - 0.5 / votes.sqrt().item()) / (SETTINGS.sure - 0.5)) ** 2
+    return DepthHint(1 - ranks if turned else ranks, min(belief, 1.0), agree)
 
 
 def stored_hint(pool, sampler):

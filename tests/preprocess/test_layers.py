@@ -79,7 +79,7 @@ def test_given_labels_follow_flow_that_comes_back(video):
     back[square(0)] = STEP, 0
     first = square(0).astype(np.uint8)
     colours = colours_of(video[:1], [first], 2)
-    shares = carried(video[1], [(1.0, there, comes_back(there, back), shares_of(first, 2))], colours)
+    shares = carried(video[1], [(there, comes_back(there, back), shares_of(first, 2))], colours)
     assert shares.shape == (H, W, 2) and (shares.sum(-1) <= 1 + 1e-5).all()
     inside = cv2.erode(square(1).astype(np.uint8), np.ones((3, 3))) > 0
     assert (shares[inside].argmax(-1) == 1).all() and shares[inside].max(-1).min() > 0.7
@@ -91,10 +91,10 @@ def test_where_flow_does_not_come_back_colours_decide_and_it_is_less_sure(video)
     still, nowhere = np.zeros((H, W, 2), np.float32), np.zeros((H, W), bool)
     first = square(0).astype(np.uint8)
     colours = colours_of(video[:1], [first], 2)
-    shares = carried(video[0], [(1.0, still, nowhere, shares_of(first, 2))], colours)
+    shares = carried(video[0], [(still, nowhere, shares_of(first, 2))], colours)
     rim = square(0) & ~(cv2.erode(square(0).astype(np.uint8), np.ones((3, 3))) > 0)
     assert (shares[rim].argmax(-1) == 1).mean() > 0.9 and shares.sum(-1).max() < 0.7
-    blind = carried(np.zeros_like(video[0]), [(1.0, still, nowhere, shares_of(first, 2))], colours)
+    blind = carried(np.zeros_like(video[0]), [(still, nowhere, shares_of(first, 2))], colours)
     assert blind.sum(-1).max() < 0.4  # a colour that none has says nothing
 
 
