@@ -31,8 +31,7 @@ from util import command
 
 STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; of flow: see FlowSettings
     "tracking": ("tracking.refinement",),
-    "training": ("networks.grids", "training.depth_order", "loaders.correspondences",
-                 "loaders.surface_sampler"),
+    "training": ("training.depth_order", "loaders.correspondences", "loaders.surface_sampler"),
     "flow": (),
 }
 FACTORS = (0.5, 2.0)
@@ -41,9 +40,7 @@ CLIP, SOURCES = (10, 96, 128), (0, 5, 9)  # frames, height, width; the frames fr
 FLOW_FIGURES = ("visible: within 1 px (%)", "visible: error, at most 5 (px)", "hidden: within 4 px (%)")
 
 
-IDLE = {  # of flow, what acts on large frames, layers, a network's features alone
-    "walk.motions.cells", "matches.patch", "matches.reach", "matches.correlation", "matches.contrast",
-    "matches.coarse_weight"}
+IDLE = {"matches.correlation", "matches.coarse_weight"}  # of flow, what acts on a network's features alone
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from util import UserError, pixel_grid, sample_at_pixels
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMINANCE = (0.299, 0.587, 0.114)
+LARGEST_SIDE = 1024  # pixels: larger frames are described at every 2nd (3rd ...) pixel, to bound the cost
 FEATURE_THRESHOLD = 0.5  # cosine similarity above which two pixels look alike
 
 
@@ -61,7 +62,6 @@ class CensusSettings:
 
     distances: tuple = (1, 3, 6)  # pixels; the image is blurred to the distance first
     noise: float = 16 / 255  # of white; smaller differences count less than half: of weak texture that moves more pass
-    largest_side: int = 1024  # pixels: larger frames are described at every 2nd (3rd ...) pixel, to bound the cost
 
 
 class CensusAppearance:
@@ -84,7 +84,7 @@ class CensusAppearance:
     @torch.no_grad()
     def describe(self, gray):
         """Luminance (H, W) in [0, 1] -> features (h, w, C)."""
-        stride = -(-max(gray.shape) // self.settings.largest_side)
+        stride = -(-max(gray.shape) // LARGEST_SIDE)
         rows, columns = (
             torch.linspace(0, side - 1, -(-side // stride), device=self.device).round().long() for side in gray.shape
         )

@@ -19,6 +19,7 @@ from flow.point_tracks import PointSettings
 from util import BoundedCache
 
 MOST_KEYPOINTS = 2000  # of a frame: the strongest
+LEAST_CONTRAST = 2.0  # levels, standard deviation: plain patches are found anywhere
 PLACES_BYTES, IMAGE_BYTES = 2**29, 2**27  # that are kept of a video's frames, in each process
 
 
@@ -30,17 +31,13 @@ class MatchSettings:
     most_alike: float = 0.05  # of a frame's places: what looks like more of them is of a texture that repeats
     near: float = 4.0  # spacings: places so near ...
     agree: float = 1.5  # ... have motions that differ by no more spacings, where they move alike
-    support: int = 1  # places near one that have to move alike with it
-    patch: float = 0.5  # spacings: half side of the patch that is searched ...
-    reach: float = 1.0  # ... so many spacings around the place that matched
     correlation: float = 0.5  # of a patch that is seen again, at least
-    contrast: float = 2.0  # levels: standard deviation of a patch that can be told from others
     coarse_weight: float = 0.3  # of a match that stays coarse, where an exact one has 1
 
 
 OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
 OF_KEYPOINTS = PointSettings(reach=0.03)  # there are many: none has to reach far
-OF_SIFT = MatchSettings(similarity=0.8, most_alike=1.0, support=2)  # a keypoint has several angles, all alike
+OF_SIFT = MatchSettings(most_alike=1.0)  # a keypoint has several angles, all alike
 
 
 class Places:
@@ -151,14 +148,13 @@ def match(first, second, settings=MatchSettings()):
 
 
 def support(start, end, spacing, settings=MatchSettings()):
-    """bool (m,): enough of the matches near to where one starts (m, 2) move as it does, to where it ends (m, 2)."""
-    if len(start) <= settings.support:
-        return np.zeros(len(start), bool)
+    """bool (m,): another match near to where one starts (m, 2) moves as it does, to where it ends (m, 2)."""
+    if not len(start):
+        return np.zeros(0, bool)
     first, second = cKDTree(start).query_pairs(settings.near * spacing, output_type="ndarray").reshape(-1, 2).T
     motion = end - start
     agree = np.linalg.norm(motion[first] - motion[second], axis=-1) < settings.agree * spacing
-    votes = np.bincount(np.concatenate([first[agree], second[agree]]), minlength=len(start))
-    return votes >= settings.support
+    return np.bincount(np.concatenate([first[agree], second[agree]]), minlength=len(start)) > 0
 
 
 def correspondences(first, second, images, settings=MatchSettings()):
@@ -179,16 +175,19 @@ def correspondences(first, second, images, settings=MatchSettings()):
 def search(first, second, start, end, spacing, settings=MatchSettings()):
     """Ends (m, 2), each moved to where the patch around its start, a pixel of `first`, is seen near it in `second`.
 
+    A patch is what lies nearer to its place than to the next, and searched up to the next places: cells that match may
+    be off by half a spacing on either side.
+
     -> ends, to a fraction of a pixel where that is found; bool (m,): whether it is.
     """
-    half, reach = max(2, round(settings.patch * spacing)), max(1, round(settings.reach * spacing))
+    half, reach = max(2, round(spacing / 2)), max(1, round(spacing))
     pad = half + reach
     first, second = (cv2.copyMakeBorder(image, *(pad,) * 4, cv2.BORDER_REPLICATE) for image in (first, second))
     limit = np.array(first.shape[::-1]) - 2 * pad - 1
     end, found = end.copy(), np.zeros(len(start), bool)
     for k, ((x, y), (u, v)) in enumerate(zip(start.astype(int), np.rint(end).astype(int).clip(0, limit))):
         patch = first[y + reach : y + pad + half + 1, x + reach : x + pad + half + 1]
-        if patch.std() < settings.contrast:
+        if patch.std() < LEAST_CONTRAST:
             continue
         window = second[v : v + 2 * pad + 1, u : u + 2 * pad + 1]
         score = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)

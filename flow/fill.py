@@ -9,13 +9,14 @@ import numpy as np
 
 from flow.images import resize
 
+CELLS = 96  # on the long side
+LEAST_GAIN = 1e-3  # of the mass: what spreads on with less changes nothing
+
 
 @dataclass(frozen=True)
 class FillSettings:
-    """How far motion spreads."""
+    """What motion spreads across."""
 
-    cells: int = 96  # on the long side
-    steps: int = 30  # its reach, in cells
     edge_difference: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
 
 
@@ -26,7 +27,7 @@ def fill(motion, flow, sure, settings=FillSettings()):
     """
     if sure.all():
         return motion
-    cell = max(1, round(max(sure.shape) / settings.cells))
+    cell = max(1, round(max(sure.shape) / CELLS))
     coarse = np.s_[::cell, ::cell]
     value, mass = spread(motion[coarse], flow[coarse], sure[coarse], settings)
     filled = resize(value / np.maximum(mass, 1e-12)[..., None], sure.shape)
@@ -43,14 +44,17 @@ def spread(motion, flow, sure, settings):
     across, down = (np.exp(-step / (2 * settings.edge_difference**2)) for step in steps)
     fixed, mass = np.where(sure[..., None], motion, 0), sure.astype(np.float32)
     value = fixed
-    for _ in range(settings.steps):
+    for _ in range(sum(mass.shape)):  # enough to reach every cell; mostly far fewer bring all there is
         total, share, strongest = value.copy(), mass.copy(), mass.copy()
         for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
             for to, source in ((ahead, behind), (behind, ahead)):
                 total[to] += alike[..., None] * value[source]
                 share[to] += alike * mass[source]
                 np.maximum(strongest[to], alike * mass[source], out=strongest[to])
+        gained = (strongest - mass).max()
         mass = np.where(sure, 1, strongest).astype(np.float32)
         mean = total / np.maximum(share, 1e-12)[..., None]  # 1e-12: nothing has come yet
         value = np.where(sure[..., None], fixed, mean * mass[..., None]).astype(np.float32)
+        if gained < LEAST_GAIN:
+            break
     return value, mass

@@ -14,6 +14,7 @@ import numpy as np
 from flow.images import at_exposure, enlarge, enlarge_flow, exposure, luminance, sample_along, shrink
 from flow.layers import crossing
 
+SMALL_WINDOW = 3  # pixels: one and its neighbours, where surfaces meet
 BLUR = 0.7  # pixels, standard deviation: of colours in frames that are not enlarged
 
 
@@ -22,8 +23,7 @@ class ErrorSettings:
     """How frames are compared along a flow. Lengths are in pixels, not in shares: what windows blur is pixel noise."""
 
     largest_error: int = 30  # levels: larger differences count as this, as does flow from one layer to another
-    window: int = 9  # pixels that a difference is averaged over, of the images that are searched, or of the frame ...
-    small_window: int = 3  # ... or fewer, where surfaces meet
+    window: int = 9  # pixels that a difference is averaged over, of the images that are searched, or of the frame
 
 
 class Frame(NamedTuple):
@@ -80,7 +80,7 @@ class FramePair:
         seen = sample_along(enlarge_flow(flow, self.factor), self.second_colours)
         red, green, blue = cv2.split(cv2.absdiff(seen, self.first.colours))
         largest = np.minimum(cv2.max(cv2.max(red, green), blue), self.settings.largest_error).astype(np.float32)
-        return cv2.blur(shrink(largest, self.size), (self.settings.small_window,) * 2) + self.crossed(flow)
+        return cv2.blur(shrink(largest, self.size), (SMALL_WINDOW,) * 2) + self.crossed(flow)
 
     def colour_error_around(self, flow):
         """The same averaged over a window."""

@@ -17,6 +17,7 @@ from flow.estimator import Estimator
 from flow.images import WORKING_SIDE, pixel_grid
 from util import source_hash
 
+NEIGHBOURS = 12  # points that a point is compared with
 AT_ONCE = 2**13  # points that are compared with those around them, which bounds the memory
 
 
@@ -24,7 +25,6 @@ AT_ONCE = 2**13  # points that are compared with those around them, which bounds
 class PointSettings:
     """How far points reach, and which belong together."""
 
-    neighbours: int = 12  # points that a point is compared with
     alike: float = 0.02  # of S: what points that turn and zoom as one may miss it by
     support: int = 2  # points near it that a point has to move alike with
     reach: float = 0.12  # of S: pixels further from a point take nothing from it
@@ -81,7 +81,7 @@ def affine_motions(start, motion, side, settings=PointSettings()):
     """
     if len(start) <= settings.support:
         return start[:0], motion[:0], np.zeros((0, 2, 2))
-    _, near = cKDTree(start).query(start, k=min(settings.neighbours + 1, len(start)))  # the first is itself, mostly
+    _, near = cKDTree(start).query(start, k=min(NEIGHBOURS + 1, len(start)))  # the first is itself, mostly
     away, change = start[near] - start[:, None], motion[near] - motion[:, None]
     parts = [slice(k, k + AT_ONCE) for k in range(0, len(start), AT_ONCE)]
     found = zip(*(moving_alike(away[part], change[part], settings.alike * side) for part in parts))

@@ -28,7 +28,6 @@ class RaftSettings:
     """
 
     enlarged: int = 384  # pixels on the long side, about, that smaller ones are enlarged to
-    most_times: int = 4  # times at most
 
 
 class RaftFlow(Estimator):
@@ -152,7 +151,7 @@ def total_bytes(parts):
 
 def enlargement(height, width, settings=RaftSettings()):
     """The factor by which frames are enlarged for RAFT: a multiple of a half."""
-    return min(max(1, round(2 * settings.enlarged / max(height, width)) / 2), settings.most_times)
+    return max(1, round(2 * settings.enlarged / max(height, width)) / 2)
 
 
 def half_precision(device):

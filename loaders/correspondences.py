@@ -19,6 +19,7 @@ from loaders.data_dir import decode_flow, mask_bit, mask_byte
 from util import constants, inside_image
 
 HOST_LIMIT = 2 * 2**30  # bytes: above this, training on a CPU reads the memory map instead of a copy
+CELLS = 64  # of an error map along the longer side
 DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
 
 
@@ -26,7 +27,6 @@ DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
 class MiningSettings:
     """Running error maps: what was tuned; python -m benchmarks.sensitivity shows what it does."""
 
-    cells: int = 64  # along the longer side
     rate: float = 0.2  # by which a cell moves to the errors of a batch
     largest_error: float = 5.0  # px; larger ones count as this: they are outliers of the flow, mostly
 
@@ -199,7 +199,7 @@ class Sampler:
         self.generator = torch.Generator(pool.device)
         self.reseed(seed)
         # online error maps are a running mean over square cells
-        self.cell = max(2, round(max(pool.height, pool.width) / SETTINGS.cells)) if online else 1
+        self.cell = max(2, round(max(pool.height, pool.width) / CELLS)) if online else 1
         self.grid = (math.ceil(pool.height / self.cell), math.ceil(pool.width / self.cell))
         y, x = torch.meshgrid(torch.arange(pool.height), torch.arange(pool.width), indexing="ij")
         self.cell_of_pixel = (y // self.cell * self.grid[1] + x // self.cell).flatten().to(pool.device)

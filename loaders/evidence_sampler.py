@@ -21,7 +21,6 @@ class BeliefSettings:
 
     agree: float = 0.02  # of the longer side: as far off a correspondence may be
     rate: float = 0.02  # by which belief moves to what a batch shows
-    prior: float = 4.0  # correspondences, half of which agree, that belief starts from
 
 
 SETTINGS = BeliefSettings()
@@ -62,7 +61,7 @@ class EvidenceSampler:
             known = pool.cycle_at(number, index)[0]
             votes[0].index_add_(0, self.kind[rows], (known & (miss < self.tolerance)).float())
             votes[1].index_add_(0, self.kind[rows], known.float())
-        return (votes[0] + SETTINGS.prior / 2) / (votes[1] + SETTINGS.prior)
+        return (votes[0] + 1) / (votes[1] + 2)  # Laplace's rule of succession: nothing is certain from few
 
     def draw(self, sources, targets, count, generator):
         """Frames (P,), (P,) numpy -> points (P, count, 2, 2), weight (P, count), kind (P, count).

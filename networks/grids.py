@@ -26,17 +26,8 @@ class Level:
     depths: int
 
 
-@dataclass(frozen=True)
-class GridSettings:
-    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
-
-    span: float = 1.5  # the grids cover [-span, span] of x and y, whose frame is [-1, 1]; beyond, as at the border
-    coarse: Level = Level(8, 3, 9)
-    middle: Level = Level(2, 6, 17)
-    fine: Level = Level(1, 16, 33)
-
-
-SETTINGS = GridSettings()
+SPAN = 1.5  # the grids cover [-SPAN, SPAN] of x and y, whose frame is [-1, 1]; beyond, as at the border
+LEVELS = Level(8, 3, 9), Level(2, 6, 17), Level(1, 16, 33)  # coarse, middle, fine
 
 
 class GridMapping(nn.Module):
@@ -46,11 +37,10 @@ class GridMapping(nn.Module):
         super().__init__()
         self.axes = [i % 2 for i in range(num_layers)]
         self.num_frames, self.max_log_scale = num_frames, max_log_scale
-        levels = SETTINGS.coarse, SETTINGS.middle, SETTINGS.fine
-        self.size = max(level.knots for level in levels), max(level.depths for level in levels)
+        self.size = max(level.knots for level in LEVELS), max(level.depths for level in LEVELS)
         self.levels = nn.ParameterList(
             torch.zeros(1, 2 * num_layers, -(-(num_frames - 1) // level.frames) + 1, level.knots, level.depths)
-            for level in levels
+            for level in LEVELS
         )
 
     def condition(self, frame_ids):
@@ -73,7 +63,7 @@ class GridMapping(nn.Module):
 
     def scale_and_shift(self, kept, z, grid):
         """Coordinates kept, z (F, M) -> s, t (F, M)."""
-        places = torch.stack([z * (2 / FAR) - 1, kept / SETTINGS.span], dim=-1)[:, None]
+        places = torch.stack([z * (2 / FAR) - 1, kept / SPAN], dim=-1)[:, None]
         places = places.nan_to_num()  # torch 2.13's backward pass crashes over NaN on a CPU; the points stay NaN
         found = F.grid_sample(grid, places, padding_mode="border", align_corners=True)[:, :, 0]
         return self.max_log_scale * torch.tanh(found[:, 0] / self.max_log_scale), found[:, 1]

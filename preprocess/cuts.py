@@ -15,13 +15,14 @@ from flow.dis import make_dis
 from flow.images import comes_back, luminance, pixel_grid, shrink
 from util import UserError
 
+SIDE = 160  # pixels on the long side that frames are shrunk to
+LEAST_SIDE = 48  # pixels on the short side of the shrunk frames: smaller ones show too little to judge
+
 
 @dataclass(frozen=True)
 class CutSettings:
     """What makes a cut."""
 
-    side: int = 160  # pixels on the long side that frames are shrunk to
-    least_side: int = 48  # pixels on the short side of the shrunk frames: smaller ones show too little to judge
     least_share: float = 0.3  # of the pixels: fewer that return and look alike are a cut
 
 
@@ -37,7 +38,7 @@ def find_cuts(frames, progress=None):
     before, shares, describe = None, [], CensusAppearance()
     for i in range(len(frames)):
         small = shrunk(frames[i])
-        if min(small.shape[:2]) < SETTINGS.least_side:
+        if min(small.shape[:2]) < LEAST_SIDE:
             return []
         frame = luminance(small), describe(small)
         if before is not None:
@@ -50,9 +51,9 @@ def find_cuts(frames, progress=None):
 
 
 def shrunk(frame):
-    """A frame with its long side at SETTINGS.side, if it is longer."""
+    """A frame with its long side at SIDE, if it is longer."""
     height, width = frame.shape[:2]
-    scale = min(1, SETTINGS.side / max(height, width))
+    scale = min(1, SIDE / max(height, width))
     return frame if scale == 1 else shrink(frame, (round(height * scale), round(width * scale)))
 
 

@@ -27,8 +27,8 @@ from util import from_raster, inside_image, pixel_grid
 class PinSettings:
     """What was tuned, on two scenes with depth (docs/evidence.md). S: the longer side."""
 
-    reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole
-    close: float = 0.03  # of S, or a patch: what starts much nearer than that goes along, whatever the picture shows
+    reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole, and
+    # what starts much nearer than a quarter of it, or than a patch, goes along whatever the picture shows
     favour: float = 3.0  # log odds that what starts further off is of the same surface; a level of colour adds one
     unlike: float = 40.0  # levels: more says nothing more
     like: float = 10.0  # levels by which a pixel differs from the query's that counts 1 / e in the picture around it
@@ -200,7 +200,7 @@ def belongs(images, frame, tracks, ways, distance, pinned_scores):
                        .clip(max=SETTINGS.unlike) for places in (tracks[:, t], moved))
         evidence[tells] += here - there
         count[tells] += 1
-    evidence, close = evidence / count.clip(1), max(SETTINGS.close * max(size), PATCH)
+    evidence, close = evidence / count.clip(1), max(SETTINGS.reach / 4 * max(size), PATCH)
     return expit(SETTINGS.favour * np.square(close / distance.clip(1e-3)).clip(1, MOST) + evidence)
 
 

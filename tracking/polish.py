@@ -35,13 +35,13 @@ class PolishSettings:
 
     reach: float = 2.5  # px: half the side of a patch; what would move further stays
     least_reach: float = 4.0  # px of the original: the same at least, as fewer show too little
-    samples: int = 15  # along the side of a patch
     least_match: float = 0.9  # normalised cross-correlation of patch and frame: below it a newer patch is tried, too
     stiffness: float = 0.004  # per px squared: of a place against the difference to a patch of norm 1
     doubt: float = 10.0  # of a direction: what a move along it must change, per px squared and per 1 - correlation
 
 
 SETTINGS = PolishSettings()
+SAMPLES = 15  # along the side of a patch
 RIDGE = 1e-6  # of shapes, against the same: so that plain patches have one
 COARSE = 1.5  # the patch that finds the place first is so much larger
 STEPS = {False: 6, True: 6}  # of places alone, of places and shapes
@@ -71,7 +71,7 @@ class Level:
     def both(cls, scale, settings):
         """The coarse and the fine one."""
         half = max(settings.reach * scale, settings.least_reach)
-        return [cls.of(COARSE * half, settings.samples), cls.of(half, settings.samples)]
+        return [cls.of(COARSE * half, SAMPLES), cls.of(half, SAMPLES)]
 
 
 @dataclass

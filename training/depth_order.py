@@ -23,13 +23,11 @@ from training.mono_depth import rank_order
 class DepthOrderSettings:
     """What was tuned; python -m benchmarks.sensitivity shows what it does."""
 
-    flatness: float = 1.0  # weight of the total variation against the evidence
     moving: float = 2.0  # px: what moves by so much against the camera starts in front
-    steps: int = 400  # of Adam
-    rate: float = 0.02  # of Adam, falling to 0
 
 
 SETTINGS = DepthOrderSettings()
+STEPS, RATE = 400, 0.02  # of Adam, its rate falling to 0: the problem is convex, and more do not better
 PAIRS, POINTS = 64, 128  # a step
 FIT_STEPS = 8  # reweighted least squares; converges in a few
 
@@ -73,7 +71,7 @@ def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
     """
     start = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / SETTINGS.moving)
     depth = start.requires_grad_(True)
-    steps, rate = steps or SETTINGS.steps, SETTINGS.rate
+    steps, rate = steps or STEPS, RATE
     optimizer = torch.optim.Adam([depth], lr=rate)
     for step in range(steps):
         batch = sampler.sample(PAIRS, POINTS, sampler.pool.num_frames - 1)
@@ -83,7 +81,7 @@ def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
         gap = here - sample_grid(depth, batch.frames_2, batch.pixels_2 / cell)
         same = masked_mean(gap.abs(), batch.covisible)
         order = masked_mean((margin - gap).clamp(min=0), hidden)
-        loss = same + order + SETTINGS.flatness * total_variation(depth, weights)
+        loss = same + order + total_variation(depth, weights)
         if hint is not None:
             ranks = hint.at(batch.frames_1, batch.pixels_1)
             loss = loss + hint.belief * rank_order(here, ranks, margin)

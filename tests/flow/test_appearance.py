@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flow.appearance import CensusAppearance, CensusSettings, DinoAppearance, make_appearance, sample_features
+from flow import appearance
+from flow.appearance import CensusAppearance, DinoAppearance, make_appearance, sample_features
 from tests.helpers.moving_clip import moving_clip
 from tests.helpers.random_raft import save_random_raft
 from util import UserError, pixel_grid
@@ -45,10 +46,11 @@ def test_census_signs_are_those_of_a_loop():
     np.testing.assert_allclose(CensusAppearance()(frame).map[10, 11], expected, atol=1e-3)  # half precision
 
 
-def test_census_of_large_frames_is_sparse_and_spans_the_image():
+def test_census_of_large_frames_is_sparse_and_spans_the_image(monkeypatch):
     frame = np.random.default_rng(2).integers(0, 256, (20, 70, 3), dtype=np.uint8)
     full = CensusAppearance()(frame).map
-    sparse = CensusAppearance(settings=CensusSettings(largest_side=40))(frame).map
+    monkeypatch.setattr(appearance, "LARGEST_SIDE", 40)
+    sparse = CensusAppearance()(frame).map
     assert sparse.shape == (10, 35, 24)
     assert torch.equal(sparse[[0, -1]][:, [0, -1]], full[[0, -1]][:, [0, -1]])
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, CensusSettings, cosine, sample_features
+from flow import appearance
+from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine, sample_features
 from preprocess.chain import appearance_agrees
 from preprocess.filter import filter_pairs
 from util import pixel_grid
@@ -54,9 +55,10 @@ def test_filter_and_chain_ask_for_aligned_features():
     assert agrees[seen].float().mean() > 0.99 and not agrees[~seen].any()
 
 
-def test_unmoved_positions_give_the_frames_own_features():
+def test_unmoved_positions_give_the_frames_own_features(monkeypatch):
+    monkeypatch.setattr(appearance, "LARGEST_SIDE", 40)  # so the frame is described at every second pixel
     frame = turned(0)[0][:, :51]
-    found = CensusAppearance(settings=CensusSettings(largest_side=40))(frame)  # described at every second pixel
+    found = CensusAppearance()(frame)
     assert found.map.shape == (32, 26, 24)
     positions, asked = pixel_grid(64, 51), torch.rand(64, 51) < 0.3
     seen = found.seen_from(positions)

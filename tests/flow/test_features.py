@@ -46,12 +46,11 @@ def test_a_grid_that_moved_is_matched_and_what_is_wrong_is_not(features):
     wrong = random.random(len(noisy)) < 0.2
     noisy[wrong] = noisy[wrong][random.permutation(wrong.sum())]
     first, other = places_of_map(features, SIZE), places_of_map(noisy.reshape(ROWS, COLUMNS, 64), SIZE)
-    for support_of, least in ((1, 0.93), (2, 0.97)):
-        rows, partners = match(first, other, MatchSettings(support=support_of))
-        moved = cell_of(other.points[partners]) - cell_of(first.points[rows])
-        right = (moved % [COLUMNS, ROWS] == [3, 2]).all(-1)
-        assert right.mean() > least and len(rows) > 0.7 * ROWS * COLUMNS
-    alone, _ = match(first, other, MatchSettings(support=0))  # without neighbours that agree, the wrong ones stay
+    rows, partners = match(first, other)
+    moved = cell_of(other.points[partners]) - cell_of(first.points[rows])
+    right = (moved % [COLUMNS, ROWS] == [3, 2]).all(-1)
+    assert right.mean() > 0.93 and len(rows) > 0.7 * ROWS * COLUMNS
+    alone, _ = match(first, other, MatchSettings(agree=1e3))  # without neighbours that agree, the wrong ones stay
     assert len(alone) > ROWS * COLUMNS - 8
 
 
@@ -77,11 +76,10 @@ def test_support_is_of_neighbours_that_move_alike():
     start = np.float32([[0, 0], [8, 0], [0, 8], [60, 60], [68, 60]])
     end = start + np.float32([[20, 0], [21, 1], [19, 0], [5, 5], [5, 5]])
     assert support(start, end, CELL).all()
-    two = MatchSettings(support=2)
-    assert support(start, end, CELL, two).tolist() == [True, True, True, False, False]
     end[2] += 40
     assert support(start, end, CELL).tolist() == [True, True, False, True, True]
-    assert not support(start, end, CELL, two).any()
+    assert support(start[2:4], end[2:4], CELL).tolist() == [False, False]  # nothing near
+    assert support(start[:0], end[:0], CELL).tolist() == []
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.6])  # whatever the exposure

@@ -163,7 +163,7 @@ def test_small_and_odd_frames_keep_their_size():
 
 
 def test_enlargement():
-    assert [enlargement(90, side) for side in (24, 128, 192, 256, 319, 320, 854)] == [4, 3, 2, 1.5, 1, 1, 1]
+    assert [enlargement(90, side) for side in (24, 128, 192, 256, 319, 320, 854)] == [4.5, 3, 2, 1.5, 1, 1, 1]
 
 
 @pytest.mark.parametrize("factor", [2, 1.5])

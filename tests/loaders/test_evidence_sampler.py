@@ -43,7 +43,7 @@ def test_a_source_is_believed_as_often_as_reliable_flow_agrees(pool):
         for (i, j), points in zip(evidence.frames, evidence.points):
             for a, b, (x, y) in ((i, j, points[0]), (j, i, points[1])):
                 votes += (j - i == apart) and cycle[a, b, round(float(y)), round(float(x))]
-        assert belief[0, kind].item() == pytest.approx((votes + SETTINGS.prior / 2) / (votes + SETTINGS.prior))
+        assert belief[0, kind].item() == pytest.approx((votes + 1) / (votes + 2))
         assert belief[1, kind] < 0.1 and votes > 20
     assert belief[:, 2:].flatten().tolist() == [0.5] * 4  # nothing is known so far apart
 

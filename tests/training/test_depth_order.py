@@ -1,6 +1,5 @@
 """The order of surfaces before training: of a scene, and of motion and occlusions worked out by hand."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -156,9 +155,9 @@ def test_depth_keeps_half_a_margin_from_both_ends(known_evidence):
 
 
 def test_flatness_holds_what_evidence_would_move_alone(known_evidence, monkeypatch):
-    monkeypatch.setattr(depth_order, "SETTINGS", replace(depth_order.SETTINGS, flatness=1e4, steps=30))
+    monkeypatch.setattr(depth_order, "STEPS", 30)
     sampler = one_hidden_point()
-    depth = initial_depth(sampler, 2, 0.8, tuple(torch.ones_like(ties) for ties in NO_TIES))
+    depth = initial_depth(sampler, 2, 0.8, tuple(torch.full_like(ties, 1e4) for ties in NO_TIES))
     assert len(sampler.asked) == 30 and (depth - 1).abs().max() < 0.05
 
 
