@@ -36,7 +36,7 @@ class MatchSettings:
 
 
 OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
-OF_KEYPOINTS = PointSettings(reach=0.03)  # there are many: none has to reach far
+OF_KEYPOINTS = PointSettings(reach=0.04)  # there are many: none has to reach far
 OF_SIFT = MatchSettings(most_alike=1.0)  # a keypoint has several angles, all alike
 
 

@@ -25,27 +25,22 @@ from flow.images import resize, shrink
 class MotionSettings:
     """Distances between flows are in pixels, not in shares of the side: they say what estimators' noise is."""
 
-    rounds: int = 3  # of finding and assigning: assigned flow shows the motions better, and leads them on
     # finding
-    most_motions: int = 16  # that are found
-    guesses: int = 150  # fits to a random pixel and some around it
-    neighbours: int = 12  # of those around it
-    radius: float = 1 / 16  # of the long side: how far around
-    alike_distance: float = 2.0  # pixels by which the flow of those that are fitted may differ from its own
-    tested_pixels: int = 1500  # pixels that guesses are tested on
+    most_motions: int = 16  # that are found: too few miss some, too many fit what is wrong
+    radius: float = 1 / 16  # of the long side: how far around a pixel others are that a motion is fitted to
+    alike_distance: float = 2.0  # pixels by which their flow may differ from its own
     inlier_distance: float = 0.75  # pixels from a motion: flow that follows it
-    # costs of assignment
-    own_cost: float = 3.0  # levels that the own flow costs
-    away_cost: float = 0.5  # levels that a pixel's distance from the own flow costs ...
-    away_limit: float = 4.0  # ... up to so many pixels
-    far_cost: float = 6.0  # levels that a pixel's distance from a motion's followers costs, if nothing is explained
+    # assigning
+    own_cost: float = 3.0  # levels that the own flow costs, and at most half as many those of motions far from it; and
+    # that each pixel of distance from a motion's followers costs, if nothing is explained
     certainty: float = 0.4  # cost of an error of the usual size, where 1 is what one neighbour that is alike says
-    # what neighbours say
     colour_contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
-    mean_field_sweeps: int = 5  # over all pixels
-    cells: int = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
 
 
+ROUNDS = 2  # of finding and assigning: assigned flow shows the motions better, and leads them on
+GUESSES, NEIGHBOURS, TESTED = 150, 24, 1500  # motions fitted to a random pixel and some around it; pixels they explain
+SWEEPS = 8  # of the mean field over all pixels
+CELLS = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
 FEWEST = 4  # pixels that have a motion: three determine one
 LEAST_NOISE = 1.0  # levels: frames are of whole ones
 REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-2, 0), (0, 2), (0, -2)]  # neighbours
@@ -54,15 +49,15 @@ REACH = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y] + [(2, 0), (-
 def assign_motions(flow, pair, settings=MotionSettings()):
     """Flow (H, W, 2) in which pixels that may move by one of a few affine motions do. pair: the frames' FramePair."""
     motions = Motions(flow.shape[:2], settings)
-    cell = -(-max(motions.size) // settings.cells)
+    cell = -(-max(motions.size) // CELLS)
     alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.colour_contrast)
     own_error, assigned = pair.colour_error(flow), flow
-    for _ in range(settings.rounds):
+    for _ in range(ROUNDS):
         found = {f"motion {k}": motions.flow(motion) for k, motion in enumerate(motions.find(assigned))}
         candidates = {"own": flow, **found}
         errors = {"own": own_error, **{name: pair.colour_error(found[name]) for name in found}}
         costs = costs_of_motions(candidates, errors, found, assigned, settings)
-        assigned = select(candidates, assign(np.stack(list(costs.values())), alike, cell, settings))
+        assigned = select(candidates, assign(np.stack(list(costs.values())), alike, cell))
     return assigned
 
 
@@ -102,21 +97,21 @@ class Motions:
     def guess(self, flow):
         """At most so many motions, fitted around random pixels, that together explain most of flow (n, 2)."""
         settings = self.settings
-        seeds = self.rng.choice(len(flow), settings.guesses)
+        seeds = self.rng.choice(len(flow), GUESSES)
         around = self.around(seeds)
         used = squared_norm(flow[around] - flow[seeds][:, None]) < settings.alike_distance**2
         motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])
         motions = motions[used.sum(1) >= FEWEST]
-        tested = self.rng.choice(len(flow), min(len(flow), settings.tested_pixels), replace=False)
+        tested = self.rng.choice(len(flow), min(len(flow), TESTED), replace=False)
         missed = sum(np.square(motions[..., c] @ self.basis[tested].T - flow[tested, c]) for c in (0, 1))
         explains = (missed < settings.inlier_distance**2).astype(np.float32)
         return [motions[k] for k in covering(explains, settings.most_motions)]
 
     def around(self, seeds):
-        """Random pixels (n, neighbours) around the seeds (n,)."""
+        """Random pixels (n, NEIGHBOURS) around the seeds (n,)."""
         height, width = self.size
         radius = self.settings.radius * max(self.size)
-        down, across = self.rng.uniform(-1, 1, (2, len(seeds), self.settings.neighbours)) * radius
+        down, across = self.rng.uniform(-1, 1, (2, len(seeds), NEIGHBOURS)) * radius
         y = (seeds[:, None] // width + down).astype(int).clip(0, height - 1)
         x = (seeds[:, None] % width + across).astype(int).clip(0, width - 1)
         return y * width + x
@@ -149,33 +144,34 @@ def costs_of_motions(candidates, errors, found, before, settings):
     """
     own = candidates["own"]
     away = {name: np.sqrt(squared_norm(flow - own)) for name, flow in candidates.items()}
-    costs = {name: errors[name] + settings.away_cost * away[name].clip(max=settings.away_limit) for name in candidates}
+    costs = {name: errors[name] + settings.own_cost / 2 * far / (far + settings.inlier_distance)
+             for name, far in away.items()}
     costs["own"] += settings.own_cost
     unexplained = np.mean(np.all([away[name] > settings.inlier_distance for name in found], axis=0))
     for name in found:
         nearest = np.minimum(away[name], np.sqrt(squared_norm(candidates[name] - before)))
-        costs[name] += settings.far_cost * unexplained * distance_to(nearest <= settings.inlier_distance)
+        costs[name] += settings.own_cost * unexplained * distance_to(nearest <= settings.inlier_distance)
     noise = np.median(np.min(list(errors.values()), axis=0)).clip(LEAST_NOISE)
     return {name: cost * (settings.certainty / noise) for name, cost in costs.items()}
 
 
-def assign(costs, alike, cell, settings=MotionSettings()):
+def assign(costs, alike, cell):
     """The label (H, W) of each pixel by a mean field over cells of so many pixels, then by its own costs (F, H, W)."""
     if cell == 1:
-        return lowest(-share for share in mean_field(costs, alike, settings))
-    shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike, settings)
+        return lowest(-share for share in mean_field(costs, alike))
+    shares = mean_field(np.stack([in_cells(cost, cell) for cost in costs]), alike)
     shares = [resize(share, costs.shape[1:])[..., 0] for share in shares]
     return lowest(cost - np.log(share + 1e-6) for share, cost in zip(shares, costs))
 
 
-def mean_field(costs, alike, settings=MotionSettings()):
+def mean_field(costs, alike):
     """Shares (F, H, W) of labels of these costs (F, H, W) when neighbours that are alike favour the same label.
 
     Krähenbühl and Koltun, "Efficient inference in fully connected CRFs" (NIPS 2011), with a few neighbours.
     """
     own = -np.float32(costs)
     shares = softmax(own)
-    for _ in range(settings.mean_field_sweeps):
+    for _ in range(SWEEPS):
         energy = own.copy()
         for weight, (here, there) in zip(alike, windows(*costs.shape[1:])):
             energy[(..., *here)] += weight * shares[(..., *there)]

@@ -118,7 +118,7 @@ def test_a_motion_stays_near_what_follows_it():
     grey = np.full((HEIGHT, WIDTH), 120, np.float32)  # of one colour: every motion explains all of it
 
     def error_of(other):  # the own flow explains it a little less, as that of a limb does
-        return np.full(grey.shape, 6 if np.array_equal(other, flow) else 0, np.float32)
+        return np.full(grey.shape, 3 if np.array_equal(other, flow) else 0, np.float32)
 
     assigned = assign_motions(flow, pair_of(grey, grey, error_of))
     assert distance(assigned, np.float32([7, 0]))[:, :25].max() < 0.1
