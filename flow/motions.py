@@ -37,9 +37,8 @@ class MotionSettings:
     colour_contrast: float = 12.0  # levels of colour by which neighbours differ that are 1/e alike
 
 
-ROUNDS = 2  # of finding and assigning: assigned flow shows the motions better, and leads them on
-GUESSES, NEIGHBOURS, TESTED = 150, 24, 1500  # motions fitted to a random pixel and some around it; pixels they explain
-SWEEPS = 8  # of the mean field over all pixels
+GUESSES, NEIGHBOURS, TESTED = 150, 48, 1500  # motions fitted to a random pixel and some around it; pixels they explain
+SWEEPS = 16  # of the mean field over all pixels
 CELLS = 256  # on the long side, at most: in larger frames neighbours are cells of several pixels
 FEWEST = 4  # pixels that have a motion: three determine one
 LEAST_NOISE = 1.0  # levels: frames are of whole ones
@@ -51,14 +50,11 @@ def assign_motions(flow, pair, settings=MotionSettings()):
     motions = Motions(flow.shape[:2], settings)
     cell = -(-max(motions.size) // CELLS)
     alike = likeness(in_cells(np.float32(pair.first.pixels), cell), settings.colour_contrast)
-    own_error, assigned = pair.colour_error(flow), flow
-    for _ in range(ROUNDS):
-        found = {f"motion {k}": motions.flow(motion) for k, motion in enumerate(motions.find(assigned))}
-        candidates = {"own": flow, **found}
-        errors = {"own": own_error, **{name: pair.colour_error(found[name]) for name in found}}
-        costs = costs_of_motions(candidates, errors, found, assigned, settings)
-        assigned = select(candidates, assign(np.stack(list(costs.values())), alike, cell))
-    return assigned
+    found = {f"motion {k}": motions.flow(motion) for k, motion in enumerate(motions.find(flow))}
+    candidates = {"own": flow, **found}
+    errors = {name: pair.colour_error(candidate) for name, candidate in candidates.items()}
+    costs = costs_of_motions(candidates, errors, settings)
+    return select(candidates, assign(np.stack(list(costs.values())), alike, cell))
 
 
 # Finding
@@ -136,21 +132,21 @@ def fit(basis, flow):
 # Assigning
 
 
-def costs_of_motions(candidates, errors, found, before, settings):
+def costs_of_motions(candidates, errors, settings):
     """{name: cost (H, W)} of assigning a pixel to each candidate, in units of what a neighbour says.
 
-    candidates: "own", the flow as it was, and motions; errors {name: (H, W)}; found: the names of those motions that
-    flow follows; before: the flow (H, W, 2) as it was last assigned.
+    candidates: "own", the flow as it was, and motions; errors {name: (H, W)}.
     """
     own = candidates["own"]
     away = {name: np.sqrt(squared_norm(flow - own)) for name, flow in candidates.items()}
+    motions = [name for name in candidates if name != "own"]
     costs = {name: errors[name] + settings.own_cost / 2 * far / (far + settings.inlier_distance)
              for name, far in away.items()}
     costs["own"] += settings.own_cost
-    unexplained = np.mean(np.all([away[name] > settings.inlier_distance for name in found], axis=0))
-    for name in found:
-        nearest = np.minimum(away[name], np.sqrt(squared_norm(candidates[name] - before)))
-        costs[name] += settings.own_cost * unexplained * distance_to(nearest <= settings.inlier_distance)
+    follows = {name: away[name] <= settings.inlier_distance for name in motions}
+    unexplained = 1 - np.mean(np.any(list(follows.values()), axis=0)) if motions else 1.0
+    for name in motions:
+        costs[name] += settings.own_cost * unexplained * distance_to(follows[name])
     noise = np.median(np.min(list(errors.values()), axis=0)).clip(LEAST_NOISE)
     return {name: cost * (settings.certainty / noise) for name, cost in costs.items()}
 

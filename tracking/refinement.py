@@ -38,17 +38,14 @@ class TrackingSettings:
     flow_error: float = 0.25  # px: of flow to the next frame that comes back to its start exactly
     lost: float = 8.0  # px: flow with this error arrives nowhere
     share_odds: float = 2.8  # log odds that a point is seen: of flows that all agree
-    error_odds: float = 2.0  # the same, per log of their error
-    model_odds: float = 1.0  # the same, of a model that sees the point
-    away_odds: float = 0.4  # the same, per log of the model's distance from flow
-    surely_hidden: float = 0.9  # occlusion score above which flow is no reason to leave the model's track
+    error_odds: float = 1.5  # the same, per log of their error
+    away_odds: float = 0.4  # the same, per log of the model's distance from flow, where a model that sees it adds one
     stiffness: float = 0.05  # of acceleration against position, both squared, in smoothing
-    stands_out: float = 2.0  # px: what is smoothed over
-    hidden_weight: float = 0.01  # in smoothing, of a position that is not seen against a seen one
 
 
 SETTINGS = TrackingSettings()
-SMOOTHINGS, PINNED = 8, 1e3  # reweightings, which converge in fewer; weight of the query, which is known
+SMOOTHINGS = 8  # reweightings, which converge in fewer
+PINNED, HIDDEN = 1e3, 1e-3  # weight of the query, which is known, and of positions that are not seen, which give way
 POINTS_AT_ONCE = 2**13  # that flow carries, of all sources: few enough for the processor's cache
 
 
@@ -188,10 +185,11 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     evidence = [one for one in read_evidence(data.path, data.num_frames) if one.followed]
     witnessed = evidence and distances_from(evidence, frames, pixels, (walk.places, tracks), (data.height, data.width))
     merged, away = merge(walk, tracks, witnessed)
-    model_odds = SETTINGS.model_odds * (1 - scores) - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
+    model_odds = 1 - scores - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
     scores = occlusion(flow_odds(walk, hops.unit) + model_odds)
-    merged = np.where((scores > SETTINGS.surely_hidden)[..., None], tracks, merged)
-    return smooth(merged, frames, scores < 0.5, hops.unit), scores
+    seen = scores < 0.5
+    merged = np.where(seen[..., None], merged, tracks)  # what flow says of a hidden point is of what hides it
+    return smooth(merged, frames, seen, hops.unit), scores
 
 
 def flow_tracks(data, frames, pixels, progress=None, window=None):
@@ -335,12 +333,13 @@ def occlusion(log_odds):
 def smooth(tracks, frames, seen, unit=1.0):
     """Tracks (Q, N, 2) of queries in frames (Q,) with small accelerations, near the given ones where they are `seen`.
 
-    Whittaker's smoother, its weights adapted to what stands out (iteratively reweighted least squares, Cauchy).
+    Whittaker's smoother, its weights adapted to what stands out, by four times the error of flow (iteratively reweighted
+    least squares, Cauchy).
     """
     num_frames = tracks.shape[1]
     if num_frames < 3:
         return tracks
-    weights = np.where(seen, 1.0, SETTINGS.hidden_weight)
+    weights = np.where(seen, 1.0, HIDDEN)
     weights[np.arange(len(tracks)), frames] = PINNED
     second = np.diff(np.eye(num_frames), 2, axis=0)
     stiff = SETTINGS.stiffness * second.T @ second
@@ -352,7 +351,7 @@ def smooth(tracks, frames, seen, unit=1.0):
             system = bands.copy()
             system[2] += trust
             result[row] = solveh_banded(system, trust[:, None] * track, overwrite_ab=True, check_finite=False)
-            trust = weight / (1 + np.square(result[row] - track).sum(-1) / (unit * SETTINGS.stands_out) ** 2)
+            trust = weight / (1 + np.square(result[row] - track).sum(-1) / (4 * unit * SETTINGS.flow_error) ** 2)
         result[row, frames[row]] = track[frames[row]]
     return result.astype(tracks.dtype)
 
