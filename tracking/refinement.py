@@ -333,8 +333,8 @@ def occlusion(log_odds):
 def smooth(tracks, frames, seen, unit=1.0):
     """Tracks (Q, N, 2) of queries in frames (Q,) with small accelerations, near the given ones where they are `seen`.
 
-    Whittaker's smoother, its weights adapted to what stands out, by four times the error of flow (iteratively reweighted
-    least squares, Cauchy).
+    Whittaker's smoother, its weights adapted to what stands out by four times the error of flow (iteratively
+    reweighted least squares, Cauchy).
     """
     num_frames = tracks.shape[1]
     if num_frames < 3:
