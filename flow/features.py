@@ -154,6 +154,7 @@ def support(start, end, spacing, settings=MatchSettings()):
     first, second = cKDTree(start).query_pairs(settings.near * spacing, output_type="ndarray").reshape(-1, 2).T
     motion = end - start
     agree = np.linalg.norm(motion[first] - motion[second], axis=-1) < settings.agree * spacing
+    agree &= (start[first] != start[second]).any(-1)  # a keypoint of several angles is no neighbour of itself
     return np.bincount(np.concatenate([first[agree], second[agree]]), minlength=len(start)) > 0
 
 

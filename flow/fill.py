@@ -10,7 +10,7 @@ import numpy as np
 from flow.images import resize
 
 CELLS = 96  # on the long side
-LEAST_GAIN = 1e-3  # of the mass: what spreads on with less changes nothing
+LEAST_GAIN = 1e-3  # of the mass of any cell: with less, all is reached that will be
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def spread(motion, flow, sure, settings):
     across, down = (np.exp(-step / (2 * settings.edge_difference**2)) for step in steps)
     fixed, mass = np.where(sure[..., None], motion, 0), sure.astype(np.float32)
     value = fixed
-    for _ in range(sum(mass.shape)):  # enough to reach every cell; mostly far fewer bring all there is
+    for _ in range(sum(mass.shape)):  # enough to reach every cell; mostly far fewer do
         total, share, strongest = value.copy(), mass.copy(), mass.copy()
         for ahead, behind, alike in ((np.s_[:, 1:], np.s_[:, :-1], across), (np.s_[1:], np.s_[:-1], down)):
             for to, source in ((ahead, behind), (behind, ahead)):

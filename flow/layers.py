@@ -22,6 +22,7 @@ UNKNOWN = 255
 
 
 BINS = 64  # of a channel's 256 levels
+SURE = 0.5  # confidence of labels that are held against flow: they are likelier than not
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ def shares_of(labels, count, confidence=1.0):
 
 def colours_of(frames, labels, count):
     """How often each label has each colour: shares (BINS, BINS, BINS, count), which add up to 1, of known frames."""
-    found = np.zeros((BINS,) * 3 + (count,))
+    found = np.zeros((BINS,) * 3 + (count,), np.float32)
     for frame, known in zip(frames, labels):
+        places = binned(frame)
         for label in range(count):
-            np.add.at(found[..., label], tuple(binned(frame)[known == label].T), 1)
+            np.add.at(found[..., label], tuple(places[known == label].T), 1)
     for label in range(count):
         smooth = gaussian_filter(found[..., label], 1.0)
         found[..., label] = smooth / max(smooth.sum(), 1) + 1e-5  # 1e-5: no colour is impossible
-    return (found / found.sum(-1, keepdims=True)).astype(np.float32)
+    found /= found.sum(-1, keepdims=True)
+    return found
 
 
 def binned(frame):
@@ -63,21 +66,24 @@ def binned(frame):
 
 
 def carried(frame, looks, colours, settings=LayerSettings()):
-    """Shares (H, W, L) of a frame's labels.
+    """Shares (H, W, L) of a frame's labels: all votes decide, and are as sure as the surest of them.
 
     looks: of each frame that is asked the flow to it, where that is right, bool (H, W), and its shares (H, W, L).
     """
     votes = np.zeros((*frame.shape[:2], colours.shape[-1]), np.float32)
+    surest = np.zeros(frame.shape[:2], np.float32)
     for flow, right, shares in looks:
         trust = np.where(right, 1, settings.doubtful).astype(np.float32)
-        votes += by_label(partial(sample_along, flow), shares) * trust[..., None]
+        vote = by_label(partial(sample_along, flow), shares) * trust[..., None]
+        votes += vote
+        np.maximum(surest, vote.sum(-1), out=surest)
     radius = rim_radius(frame.shape)
     around = by_label(lambda vote: cv2.blur(vote, (2 * radius + 1,) * 2), votes)
     around /= around.sum(-1, keepdims=True) + np.float32(1e-6)
-    votes += settings.colour * around * colours[tuple(np.moveaxis(binned(frame), -1, 0))]
-    votes = guided(votes, frame, radius).clip(0)
-    total = votes.sum(-1, keepdims=True)
-    return votes / np.maximum(total, 1e-6) * np.minimum(total, 1)
+    vote = settings.colour * around * colours[tuple(np.moveaxis(binned(frame), -1, 0))]
+    surest = np.maximum(surest, vote.sum(-1)).clip(max=1)
+    votes = guided(votes + vote, frame, radius).clip(0)
+    return votes / np.maximum(votes.sum(-1, keepdims=True), 1e-6) * surest[..., None]
 
 
 def by_label(change, shares):

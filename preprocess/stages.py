@@ -7,7 +7,7 @@ is kept whatever interrupts it. One source frame's pairs are in memory at a time
 import numpy as np
 import torch
 
-from flow.layers import UNKNOWN, crossing
+from flow.layers import SURE, UNKNOWN, crossing
 from loaders.data_dir import DataDir, decode_flow, encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
@@ -45,9 +45,9 @@ class Reader:
         self.layers = BoundedCache(self.sure_layers, FRAME_CACHE_BYTES)
 
     def sure_layers(self, i):
-        """uint8 (H, W): labels, UNKNOWN where they are less sure than not."""
+        """uint8 (H, W): labels, UNKNOWN where they are not sure."""
         labels, confidence = self.data.layers(i)
-        return np.where(confidence >= 0.5, labels, np.uint8(UNKNOWN))
+        return np.where(confidence >= SURE, labels, np.uint8(UNKNOWN))
 
     def crossing(self, i, j, flow):
         """bool (H, W), on the device: flow (H, W, 2) from frame i to frame j leads from one layer to another."""

@@ -188,7 +188,8 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     model_odds = 1 - scores - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
     scores = occlusion(flow_odds(walk, hops.unit) + model_odds)
     seen = scores < 0.5
-    merged = np.where(seen[..., None], merged, tracks)  # what flow says of a hidden point is of what hides it
+    kept = seen | np.isfinite(witnessed[1]) if witnessed else seen
+    merged = np.where(kept[..., None], merged, tracks)  # what flow says of a hidden point is of what hides it
     return smooth(merged, frames, seen, hops.unit), scores
 
 

@@ -46,8 +46,8 @@ class DepthHint:
 def believed(ranks, sampler):
     """DepthHint of ranks (N, H, W) of depth, or of inverse depth.
 
-    What agrees with half of the occlusions, or by its standard error with more, may do so by chance; as the occlusions
-    are not independent, belief rises slowly from there.
+    What agrees with half of the occlusions, or by three standard errors with more, may do so by chance; as occlusions
+    are not independent of each other, belief rises slowly from there.
     """
     said = torch.zeros(2, device=ranks.device)
     for _ in range(BATCHES):
@@ -56,9 +56,10 @@ def believed(ranks, sampler):
         behind = sample_grid(ranks, batch.frames_1, batch.pixels_1) - sample_grid(ranks, batch.frames_1, places)
         tells = hidden & (behind.abs() > SETTINGS.apart)
         said += torch.stack([(tells & (behind > 0)).sum(), (tells & (behind < 0)).sum()])
-    votes = said.sum().clamp(min=1)
-    turned, agree = bool(said[0] < said[1]), (said.max() / votes).item()
-    belief = max(0.0, (agree - 0.5 - 0.5 / votes.sqrt().item()) / (SETTINGS.sure - 0.5)) ** 2
+    ahead, behind = said.tolist()
+    votes, turned = max(ahead + behind, 1), behind > ahead
+    agree = max(ahead, behind) / votes if ahead + behind else 0.5
+    belief = max(0.0, (agree - 0.5 - 3 * 0.5 / votes**0.5) / (SETTINGS.sure - 0.5)) ** 2
     return DepthHint(1 - ranks if turned else ranks, min(belief, 1.0), agree)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from benchmarks import sensitivity
-from networks import grids
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,12 @@ def test_every_constant_can_be_changed():
     assert names > sensitivity.IDLE
     for name in names:
         assert sensitivity.scaled(sensitivity.FlowSettings(), name, 2.0) != sensitivity.FlowSettings()
-    for stage in ("tracking", "training"):
+    for stage, least in (("tracking", {"flow_error", "stiffness"}), ("training", {"moving", "rate", "witnesses"})):
         found = sensitivity.changes(stage)
-        assert len(found) > 5
+        assert {name for name, _, _ in found} >= least
         for _, _, multiplied in found:
             with multiplied(2.0):
                 pass
-
-
-def test_a_changed_constant_of_the_grids_changes_them():
-    with sensitivity.in_module(grids, "fine.knots", 2.0), sensitivity.in_module(grids, "coarse.frames", 0.5):
-        changed = grids.GridMapping(9).levels
-    assert [level.shape[2:4] for level in changed] == [(3, 3), (5, 6), (9, 32)]
-    assert [level.shape[2:4] for level in grids.GridMapping(9).levels] == [(2, 3), (5, 6), (9, 16)]
 
 
 def test_flow_is_held_against_the_truth(monkeypatch):

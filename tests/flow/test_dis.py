@@ -93,6 +93,13 @@ def test_fill_spreads_motion_within_a_surface():
     np.testing.assert_array_equal(fill(motion, flow, np.ones_like(trusted)), motion)
 
 
+def test_fill_reaches_across_a_large_gap():
+    flow, motion = np.zeros((96, 96, 2), np.float32), np.full((96, 96, 2), 99, np.float32)
+    motion[:, :2] = 3, 1
+    trusted = np.arange(96)[None].repeat(96, 0) < 2
+    np.testing.assert_allclose(fill(motion, flow, trusted), motion[:, :1].repeat(96, 1), atol=1e-2)
+
+
 def test_fill_leaves_alone_what_no_trusted_pixel_reaches():
     flow, motion, trusted = two_surfaces()
     trusted[:, 20:] = False

@@ -80,6 +80,8 @@ def test_support_is_of_neighbours_that_move_alike():
     assert support(start, end, CELL).tolist() == [True, True, False, True, True]
     assert support(start[2:4], end[2:4], CELL).tolist() == [False, False]  # nothing near
     assert support(start[:0], end[:0], CELL).tolist() == []
+    twice = np.float32([[5, 5], [5, 5]])  # a keypoint of two angles
+    assert support(twice, twice + 9, CELL).tolist() == [False, False]
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.6])  # whatever the exposure

@@ -8,8 +8,10 @@ import pytest
 
 from flow.motions import (
     Motions,
+    MotionSettings,
     assign,
     assign_motions,
+    costs_of_motions,
     covering,
     fit,
     in_cells,
@@ -123,6 +125,20 @@ def test_a_motion_stays_near_what_follows_it():
     assigned = assign_motions(flow, pair_of(grey, grey, error_of))
     assert distance(assigned, np.float32([7, 0]))[:, :25].max() < 0.1
     assert (assigned == flow)[:, 45:].mean() > 0.8
+
+
+def test_what_candidates_cost_by_hand():
+    """With own_cost 3, inlier 0.75 px, certainty 0.4: errors, half of 3 by the distance, 3 a pixel from followers."""
+    own = np.zeros((1, 4, 2), np.float32)
+    motion = np.float32([[[0.5, 0], [2.25, 0], [2.25, 0], [2.25, 0]]])  # the first pixel follows it
+    errors = {"own": np.full((1, 4), 5, np.float32), "motion 0": np.full((1, 4), 2, np.float32)}
+    costs = costs_of_motions({"own": own, "motion 0": motion}, errors, MotionSettings())
+    unit = 0.4 / 2  # the usual error is that of the best candidate
+    np.testing.assert_allclose(costs["own"], np.full((1, 4), unit * (5 + 3)), rtol=1e-5)
+    away, far = 1.5 * np.array([0.5 / 1.25, 0.75, 0.75, 0.75]), 3 * 0.75 * np.arange(4)  # of four one is explained
+    np.testing.assert_allclose(costs["motion 0"][0], unit * (2 + away + far), rtol=0.05)  # OpenCV's distances are near
+    alone = costs_of_motions({"own": own}, {"own": errors["own"]}, MotionSettings())
+    np.testing.assert_allclose(alone["own"], np.full((1, 4), 0.4 / 5 * 8), rtol=1e-5)
 
 
 def test_guesses_are_taken_that_explain_what_is_left():

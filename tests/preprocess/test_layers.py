@@ -8,7 +8,7 @@ from PIL import Image
 from flow.dis import DisFlow
 from flow.estimator import Estimator
 from flow.images import comes_back
-from flow.layers import UNKNOWN, carried, colours_of, crossing, shares_of
+from flow.layers import BINS, UNKNOWN, carried, colours_of, crossing, shares_of
 from flow.pair import FramePair, make_frame
 from loaders.data_dir import DataDir
 from preprocess import build
@@ -96,6 +96,16 @@ def test_where_flow_does_not_come_back_colours_decide_and_it_is_less_sure(video)
     assert (shares[rim].argmax(-1) == 1).mean() > 0.9 and shares.sum(-1).max() < 0.7
     blind = carried(np.zeros_like(video[0]), [(still, nowhere, shares_of(first, 2))], colours)
     assert blind.sum(-1).max() < 0.4  # a colour that none has says nothing
+
+
+def test_labels_are_no_surer_than_the_surest_that_is_asked(video):
+    still, right = np.zeros((H, W, 2), np.float32), np.ones((H, W), bool)
+    first = square(0).astype(np.uint8)
+    none = np.zeros((BINS, BINS, BINS, 2), np.float32)  # no colour tells
+    known, doubtful = shares_of(first, 2, 0.6), shares_of(first, 2, 0.3)
+    shares = carried(video[0], [(still, right, known), (still, right, doubtful)], none)
+    np.testing.assert_allclose(shares.sum(-1), 0.6, atol=1e-3)
+    assert (shares.argmax(-1) == first).mean() > 0.97
 
 
 def test_no_valid_pair_crosses_and_others_stay(tmp_path, video):

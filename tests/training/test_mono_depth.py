@@ -8,6 +8,7 @@ import torch
 
 from loaders.surface_sampler import SurfaceSampler
 from tests.training.test_objective import options
+from training import mono_depth
 from training.depth_order import edge_weights, initial_depth
 from training.evidence import occluders
 from training.mono_depth import believed, rank_order, stored_hint
@@ -46,6 +47,19 @@ def test_belief(flow_pool, true_ranks):
     assert turned.belief == pytest.approx(true.belief) and torch.allclose(turned.ranks, true_ranks)
     assert hint(noise).belief < 0.1
     assert hint(torch.full_like(noise, 0.5)).belief == 0
+
+
+@pytest.mark.parametrize("votes, believed_by", [(0, 0), (3, 0), (9, 0), (100, 1)])
+def test_few_occlusions_are_no_proof(votes, believed_by, monkeypatch):
+    """Each of so many says that the depth is right: 3 of 3 may do so by chance."""
+    batch = SimpleNamespace(frames_1=torch.zeros(1, dtype=torch.long), pixels_1=torch.tensor([[[2.0, 1]] * 100]))
+    hidden = torch.arange(100)[None] < votes
+    monkeypatch.setattr(mono_depth, "BATCHES", 1)
+    monkeypatch.setattr(mono_depth, "occluders", lambda pool, of: (hidden, torch.zeros(1, 100, 2)))
+    ranks = torch.zeros(1, 3, 4)
+    ranks[0, 1, 2] = 1
+    found = believed(ranks, SimpleNamespace(pool=None, sample=lambda *asked: batch))
+    assert found.belief == pytest.approx(believed_by, abs=0.01) and found.agree == (1 if votes else 0.5)
 
 
 def test_what_contradicts_ranks_costs_up_to_the_margin():
