@@ -334,7 +334,7 @@ def occlusion(log_odds):
 def smooth(tracks, frames, seen, unit=1.0):
     """Tracks (Q, N, 2) of queries in frames (Q,) with small accelerations, near the given ones where they are `seen`.
 
-    Whittaker's smoother, its weights adapted to what stands out by four times the error of flow (iteratively
+    Whittaker's smoother, its weights adapted to what stands out by eight times the error of flow (iteratively
     reweighted least squares, Cauchy).
     """
     num_frames = tracks.shape[1]
@@ -352,7 +352,7 @@ def smooth(tracks, frames, seen, unit=1.0):
             system = bands.copy()
             system[2] += trust
             result[row] = solveh_banded(system, trust[:, None] * track, overwrite_ab=True, check_finite=False)
-            trust = weight / (1 + np.square(result[row] - track).sum(-1) / (4 * unit * SETTINGS.flow_error) ** 2)
+            trust = weight / (1 + np.square(result[row] - track).sum(-1) / (8 * unit * SETTINGS.flow_error) ** 2)
         result[row, frames[row]] = track[frames[row]]
     return result.astype(tracks.dtype)
 

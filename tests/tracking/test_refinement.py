@@ -415,7 +415,7 @@ def test_smoothing_removes_jitter_and_what_stands_out_and_leaves_steady_motion()
 @pytest.mark.parametrize("num_frames", [3, 20])
 def test_smoothed_tracks_balance_acceleration_and_distance(num_frames, monkeypatch):
     """Where the smoothed track lies no small change makes it better: the weighted pulls on every position cancel."""
-    monkeypatch.setattr(refinement, "SETTINGS", replace(refinement.SETTINGS, flow_error=0.75))
+    monkeypatch.setattr(refinement, "SETTINGS", replace(refinement.SETTINGS, flow_error=0.375))
     random = np.random.default_rng(num_frames)
     tracks = random.normal(0, 1, (2, num_frames, 2)).cumsum(1) + 40
     frames, seen = np.array([1, 2]), random.random((2, num_frames)) < 0.7
