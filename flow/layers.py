@@ -19,8 +19,6 @@ from flow.images import pixel_grid, sample_along
 from flow.rims import guided, rim_radius
 
 UNKNOWN = 255
-
-
 BINS = 64  # of a channel's 256 levels
 SURE = 0.5  # confidence of labels that are held against flow: they are likelier than not
 

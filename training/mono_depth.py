@@ -56,9 +56,9 @@ def believed(ranks, sampler):
         behind = sample_grid(ranks, batch.frames_1, batch.pixels_1) - sample_grid(ranks, batch.frames_1, places)
         tells = hidden & (behind.abs() > SETTINGS.apart)
         said += torch.stack([(tells & (behind > 0)).sum(), (tells & (behind < 0)).sum()])
-    ahead, behind = said.tolist()
-    votes, turned = max(ahead + behind, 1), behind > ahead
-    agree = max(ahead, behind) / votes if ahead + behind else 0.5
+    as_given, turned_round = said.tolist()
+    votes, turned = max(as_given + turned_round, 1), turned_round > as_given
+    agree = max(as_given, turned_round) / votes if as_given + turned_round else 0.5
     belief = max(0.0, (agree - 0.5 - 3 * 0.5 / votes**0.5) / (SETTINGS.sure - 0.5)) ** 2
     return DepthHint(1 - ranks if turned else ranks, min(belief, 1.0), agree)
 
