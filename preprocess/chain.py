@@ -1,8 +1,8 @@
-"""Chain adjacent flow where direct flow between far-apart frames fails, as long as the appearance agrees.
+"""Chain flow from partner to partner where direct flow between far-apart frames fails, as long as appearance agrees.
 
 Conventions: flow (H, W, 2) in pixels, (x, y); masks (H, W) bool; images (H, W, 3) float in [0, 1]; features as
-flow.appearance has them. For frame i, j walks outwards (i+1, i+2, ... or i-1, i-2, ...) with an accumulated flow and
-mask.
+flow.appearance has them. For frame i, j walks outwards over its partners (i+1, i+2, i+3, i+4, i+6 ..., or i-1 ...) with
+an accumulated flow and mask. In short clips, as in the reference, all frames are partners.
 """
 
 import torch
@@ -14,12 +14,12 @@ from util import pixel_grid, sample_at_pixels
 COLOR_THRESHOLD = 0.3  # L2 distance of RGB in [0, 1]; the reference's, not tuned here
 
 
-def extend(flow, mask, adjacent_flow, adjacent_cycle):
-    """Carry the flow i -> k and its mask on to the next frame, by the flow k -> k+-1 and its cycle mask."""
+def extend(flow, mask, hop_flow, hop_cycle):
+    """Carry the flow i -> k and its mask on to a further frame, by the flow from k to it and its cycle mask."""
     pixels = pixel_grid(*flow.shape[:2], flow.device) + flow
     # exactly 1, as the reference has it: all four neighbours (rounding loses about 0.1 % of the pixels)
-    consistent = sample_at_pixels(adjacent_cycle.to(flow)[None, None], pixels[None])[0, ..., 0] == 1
-    return flow + sample_flow(adjacent_flow[None], pixels[None])[0], mask & consistent
+    consistent = sample_at_pixels(hop_cycle.to(flow)[None, None], pixels[None])[0, ..., 0] == 1
+    return flow + sample_flow(hop_flow[None], pixels[None])[0], mask & consistent
 
 
 def overwrite_with_direct(flow, direct_flow, direct_cycle, direct_occluded):
@@ -42,20 +42,20 @@ def appearance_agrees(flow, asked, image_1, image_2, own_features, features_2):
     return agrees
 
 
-def chain_step(flow, mask, adjacent, direct, image_1, image_2, own_features, features_2):
-    """One step of the walk from frame i: extend by `adjacent`, correct by `direct`, check the appearance.
+def chain_step(flow, mask, hop, direct, image_1, image_2, own_features, features_2, carry_lost=True):
+    """One step of the walk from frame i: extend by `hop`, correct by `direct`, check the appearance.
 
-    flow, mask: i -> j-+1, accumulated; adjacent (flow, cycle): j-+1 -> j; direct (flow, cycle, occluded): i -> j, or
-    None when this pair was not estimated. Returns flow (H, W, 2) and cycle mask (H, W) of i -> j.
+    flow, mask: i -> k, accumulated; hop (flow, cycle): k -> j; direct (flow, cycle, occluded): i -> j. carry_lost:
+    what the chain has lost is carried on, too, as the reference has it; False: it gets the direct flow. Returns flow
+    (H, W, 2) and cycle mask (H, W) of i -> j.
     """
-    features = {"own_features": own_features, "features_2": features_2}
-    flow, mask = extend(flow, mask, *adjacent)
-    if direct is None:
-        return flow, appearance_agrees(flow, mask, image_1, image_2, **features)
+    flow, mask = extend(flow, mask, *hop)
     direct_flow, cycle, occluded = direct
+    if not carry_lost:
+        flow = torch.where(mask[..., None], flow, direct_flow)
     flow = overwrite_with_direct(flow, direct_flow, cycle, occluded)
     undecided = mask & ~cycle & ~occluded  # elsewhere the direct masks have the last word
-    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, **features)
+    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, own_features, features_2)
 
 
 def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_to=0):
@@ -63,24 +63,23 @@ def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_
 
     direct_up_to: frames apart up to which the flow is the direct one where neither mask trusts it. Walked flow carries
     what is hidden on with the rest of its surface, where a chain that was lost follows something else. 0: as the
-    reference has it.
-    read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs, among them all
-    adjacent ones; images[i] -> (H, W, 3) float tensor in [0, 1]; features[i] -> Features. Frames on the way that are
-    not partners only carry the flow on.
+    reference has it, where all frames are partners.
+    The chain goes from partner to partner, so frames between them are left out: of any two that follow each other on
+    one side the flow is stored, too (preprocess/pairs.py). Where partners are more than one frame apart, what a chain
+    has lost gets direct flow: of a hop only its trusted flow counts, which is the same before and after chaining.
+    read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs; images[i] ->
+    (H, W, 3) float tensor in [0, 1]; features[i] -> Features.
     """
     # align_corners=False at this one place, as the reference has it
     own_features = features[i].of_pixels(*images[i].shape[:2], align_corners=False)
-    for step, reached in ((-1, [j for j in partners[::-1] if j < i]), (1, [j for j in partners if j > i])):
-        if not reached:
-            continue
-        flow = read_flow(i, i + step)  # adjacent pairs are not changed by chaining
-        mask, occluded = read_masks(i, i + step)
-        yield i + step, flow, mask, occluded
-        for j in range(i + 2 * step, reached[-1] + step, step):
-            adjacent = read_flow(j - step, j), read_masks(j - step, j)[0]
-            direct = (read_flow(i, j), *read_masks(i, j)) if j in reached else None
-            flow, mask = chain_step(flow, mask, adjacent, direct, image_1=images[i], image_2=images[j],
-                                    own_features=own_features, features_2=features[j])
-            if direct is not None:
-                keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
-                yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]
+    for side in ([j for j in partners[::-1] if j < i], [j for j in partners if j > i]):
+        for k, j in zip([i, *side], side):
+            if k == i:
+                flow, (mask, occluded) = read_flow(i, j), read_masks(i, j)  # nearest: not changed by chaining
+                yield j, flow, mask, occluded
+                continue
+            hop, direct = (read_flow(k, j), read_masks(k, j)[0]), (read_flow(i, j), *read_masks(i, j))
+            flow, mask = chain_step(flow, mask, hop, direct, images[i], images[j], own_features, features[j],
+                                    carry_lost=abs(j - k) == 1)
+            keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
+            yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]

@@ -57,7 +57,7 @@ class Reader:
         return torch.from_numpy(self.frames[i]).to(self.device).float() / 255
 
     def flow(self, i, j):
-        """Direct flow (H, W, 2); where it is deleted already, adjacent pairs' chained flow is the same."""
+        """Direct flow (H, W, 2); where it is deleted already chained flow, the same where the direct one is trusted."""
         try:
             stored = self.open_arrays["flow", i]
         except UserError:  # deleted already, maybe by another process just now

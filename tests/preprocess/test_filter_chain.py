@@ -135,6 +135,7 @@ class Clip:
     """A random texture that moves 2 px to the right a frame; direct flow beyond adjacent frames is useless."""
 
     size, step, num_frames = (12, 40), 2.0, 6
+    exact = ()  # pairs that are not adjacent, and yet right
 
     def __init__(self):
         texture = torch.rand(12, 60, 3, generator=torch.Generator().manual_seed(0))
@@ -142,16 +143,19 @@ class Clip:
         self.features = [FeatureMap(image * 2 - 1) for image in self.images]
         self.masks = {}
 
+    def right(self, i, j):
+        return abs(i - j) == 1 or (i, j) in self.exact
+
     def flow(self, i, j):
         exact = torch.zeros(*self.size, 2)
-        exact[..., 0] = self.step * (j - i) if abs(i - j) == 1 else 99.0
+        exact[..., 0] = self.step * (j - i) if self.right(i, j) else 99.0
         return exact
 
     def read_masks(self, i, j):
         nothing = torch.zeros(self.size, dtype=torch.bool)
         x = torch.arange(self.size[1]).expand(self.size)
         arrives = (x + self.step * (j - i) >= 0) & (x + self.step * (j - i) <= self.size[1] - 1)
-        return self.masks.get((i, j), (arrives if abs(i - j) == 1 else nothing, nothing))
+        return self.masks.get((i, j), (arrives if self.right(i, j) else nothing, nothing))
 
     def chain(self, i, partners, direct_up_to=0):
         walk = chain_frame(i, partners, self.flow, self.read_masks, self.images, self.features, direct_up_to)
@@ -170,10 +174,19 @@ def test_chaining_adds_up_adjacent_flow_both_ways():
         torch.testing.assert_close(flow[inside], torch.tensor([2.0 * (j - 3), 0.0]).expand(int(inside.sum()), 2))
 
 
-def test_frames_that_are_not_partners_only_carry_the_flow_on():
-    every, sparse = Clip().chain(0, [1, 2, 3, 4, 5]), Clip().chain(0, [1, 5])
-    assert set(sparse) == {1, 5}
-    assert all(torch.equal(a, b) for a, b in zip(every[5], sparse[5]))
+def test_a_chain_goes_from_partner_to_partner():
+    """Flow between frames 1 and 4 is exact, so that frames 2 and 3 need not be right, and are not asked."""
+    clip = Clip()
+    clip.exact = (1, 4), (3, 2)
+    clip.features[2].map[:] *= -1
+    chained = clip.chain(0, [1, 4, 5])
+    assert set(chained) == {1, 4, 5}
+    for j in (4, 5):
+        seen = torch.arange(40).expand(12, 40) + 2 * j < 39
+        assert chained[j][1][seen].all() and not chained[j][1][:, 40 - 2 * j :].any()
+        torch.testing.assert_close(chained[j][0][seen], torch.tensor([2.0 * j, 0.0]).expand(int(seen.sum()), 2))
+    back = clip.chain(5, [1, 4])
+    assert not back[1][1].any() and back[4][1][:, 2:].all()  # from 4 to 1 there is nothing to go by
 
 
 def test_the_chain_ends_where_colour_or_features_change_and_starts_again_from_direct_flow():

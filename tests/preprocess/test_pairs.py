@@ -27,6 +27,14 @@ def test_the_default_rule_spaces_distances_out():
     assert describe_rule(32) == describe_rule(9, 8) == "all pairs"
 
 
+def test_flow_is_stored_between_partners_that_follow_each_other():
+    """Which chains go along."""
+    for max_interval in (None, *range(1, 60)):
+        partners = choose_pairs(120, max_interval)
+        for i, of_frame in enumerate(partners):
+            assert all(b in partners[a] for a, b in zip(of_frame, of_frame[1:]) if i not in (a, b)), max_interval
+
+
 @pytest.mark.parametrize(("max_interval", "limit"), [(None, 3.0e9), (59, 6.3e9)])
 def test_disk_of_60_frames_at_480p(max_interval, limit):
     pairs, pixels = sum(map(len, choose_pairs(60, max_interval))), 480 * 854

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from loaders.data_dir import encode_flow
@@ -57,13 +58,36 @@ def test_direct_flow_of_far_pairs_is_replaced_by_the_chain_when_it_is_not_truste
     assert len(found) > 50 and np.abs(found - STEP * 4).max() < 0.1
 
 
-def test_frames_far_apart_are_reached_over_frames_without_a_pair(tmp_path, monkeypatch):
+def test_frames_far_apart_are_reached_over_partners_between(tmp_path, monkeypatch):
     monkeypatch.setattr("preprocess.pairs.SPACED", (1, 2, 4))
     data = make(tmp_path, MovingFlow(wrong=lambda i, j: abs(i - j) == 4), max_interval=1)
     assert data.partners(0) == [1, 2, 4]
     inside = stays_inside(4)
     assert data.valid(0, 4)[0][inside].mean() > 0.9
     assert np.abs(data.flow(0, 4)[data.valid(0, 4)[0] & inside] - STEP * 4).max() < 0.1
+
+
+class TornFlow(MovingFlow):
+    """Flow of which a third is wrong, elsewhere in every pair."""
+
+    def flow_from(self, i, partners, ahead=None):
+        flow = np.array(super().flow_from(i, partners))
+        for of_pair, j in zip(flow, partners):
+            of_pair[np.random.default_rng([i, j]).random(SIZE) < 0.3] += 9
+        return flow
+
+
+@pytest.mark.parametrize("method", ["true", "files"])  # what files say of hidden pixels is not carried along
+def test_a_chain_does_not_depend_on_direct_flow_that_is_deleted(tmp_path, monkeypatch, method):
+    monkeypatch.setattr("preprocess.pairs.SPACED", (1, 2, 4))
+    flow = TornFlow()
+    flow.description = {"method": method}
+    kept, deleted = (make(tmp_path / str(keep), flow, max_interval=1, keep_direct=keep) for keep in (True, False))
+    for i in range(NUM_FRAMES):
+        assert np.array_equal(kept.flow_fixed(i), deleted.flow_fixed(i))
+        assert np.array_equal(kept.valid_bits(i), deleted.valid_bits(i))
+    trusted = np.mean([kept.valid(i, j)[0].mean() for i in range(NUM_FRAMES) for j in kept.partners(i)])
+    assert 0.1 < trusted < 0.9
 
 
 def test_masks_come_along(tmp_path):
