@@ -26,6 +26,10 @@ from files import atomic_path as atomic_path
 from files import load_npz as load_npz
 
 TUNED_SIDE = 256  # pixels of the longer side, see length_unit
+# Pixels: flow that differs by less is of one surface, places nearer than it are one; about what flow is off by where it
+# is right. Tuned, for all stages at once (docs/method.md); not in proportion to the frame, as neighbouring pixels' flow
+# does not differ by more in larger frames.
+SAME_MOTION = 2.0
 
 
 def command(main):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import checkpoints
 import train
+import util
 from benchmarks.experiments import command_line, named_scene, publish, scene_video, score_baseline, score_run
 from evaluation import report
 from flow.candidates import walked_with_matches
@@ -29,9 +30,9 @@ from loaders.data_dir import DataDir
 from preprocess import build
 from util import command
 
-STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers; of flow: see FlowSettings
+STAGES = {  # modules with SETTINGS, a frozen dataclass of numbers, beside util.SAME_MOTION; of flow: see FlowSettings
     "tracking": ("tracking.refinement",),
-    "training": ("training.depth_order", "loaders.correspondences", "loaders.surface_sampler"),
+    "training": ("loaders.correspondences",),
     "flow": (),
 }
 FACTORS = (0.5, 2.0)
@@ -101,11 +102,22 @@ def in_module(module, name, factor):
         module.SETTINGS = before
 
 
+@contextlib.contextmanager
+def same_motion(factor):
+    """Within the context util.SAME_MOTION is multiplied."""
+    before, util.SAME_MOTION = util.SAME_MOTION, util.SAME_MOTION * factor
+    try:
+        yield
+    finally:
+        util.SAME_MOTION = before
+
+
 def changes(stage):
     """[(constant, value, function of a factor that gives the context in which it is multiplied)] of a stage."""
     modules = map(importlib.import_module, STAGES[stage])
-    return [(name, value, partial(in_module, module, name))
-            for module in modules for name, value in numbers(module.SETTINGS).items()]
+    return [("same_motion", util.SAME_MOTION, same_motion), *(
+        (name, value, partial(in_module, module, name))
+        for module in modules for name, value in numbers(module.SETTINGS).items())]
 
 
 def measure(stage, videos, options):
@@ -160,8 +172,11 @@ def flow_rows(options):
         scene = named_scene(kind, seed, *CLIP)
         clips.append((scene.video, {(i, j): scene.flow(i, j) for i in SOURCES for j in range(CLIP[0]) if j != i}))
     constants = {name: value for name, value in numbers(FlowSettings()).items() if name not in IDLE}
-    base = flow_figures(clips, FlowSettings())
-    return [["flow", name, f"{value:g}", *(text for factor in FACTORS for text in
+    base, shared = flow_figures(clips, FlowSettings()), ["flow", "same_motion", f"{util.SAME_MOTION:g}"]
+    for factor in FACTORS:
+        with same_motion(factor):
+            shared += more(flow_figures(clips, FlowSettings()), base)
+    return [shared] + [["flow", name, f"{value:g}", *(text for factor in FACTORS for text in
                                            more(flow_figures(clips, scaled(FlowSettings(), name, factor)), base))]
             for name, value in tqdm(constants.items(), unit="constant")]
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from flow.features import OF_CELLS, MatchSettings, places_of_map
+from flow.features import MatchSettings, places_of_map
+from flow.point_tracks import PointSettings
 from util import atomic_path
 
 AT = 256  # pixels of the longer side, in which noise is given
@@ -41,7 +42,7 @@ class PlantedFeatures:
     those that are seen around it, of its own surface, near ones most. wrong: this share of cells has that of another.
     """
 
-    name, settings, motions, least_apart, quick = "planted", MatchSettings(), OF_CELLS, 2, False
+    name, settings, motions, least_apart, quick = "planted", MatchSettings(), PointSettings(), 2, False
 
     def __init__(self, scene, stride=8, wrong=0.2, length=128, spread=0.75, seed=0):
         """spread: standard deviation of what a cell sees, in strides."""

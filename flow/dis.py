@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 import torch
 
+import util
 from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, CensusSettings, cosine
 from flow.estimator import Estimator
-from flow.fill import FillSettings, fill
+from flow.fill import fill
 from flow.fusion import fuse
 from flow.images import (
     WORKING_SIDE,
@@ -52,8 +53,6 @@ PRESETS = {"fast": cv2.DISOPTICAL_FLOW_PRESET_FAST, "medium": cv2.DISOPTICAL_FLO
 class DisSettings:
     """Of the walk, and of all that it uses."""
 
-    shift: float = 1 / 12  # of the long side: adjacent flow also starts from shifts by this much in x and y
-    fill: FillSettings = FillSettings()
     errors: ErrorSettings = ErrorSettings()
     motions: MotionSettings = MotionSettings()
     census: CensusSettings = CensusSettings()
@@ -94,7 +93,7 @@ class DisFlow(Estimator):
     def __init__(self, reason="", settings=DisSettings()):
         self.settings, self.reason, self.layers = settings, reason, None
         self.description = {"method": "dis", "mode": "walking from frame to frame", "finest_scale": 0,
-                            "settings": asdict(settings), "code": source_hash(*CODE)}
+                            "settings": asdict(settings), "same_motion": util.SAME_MOTION, "code": source_hash(*CODE)}
 
     def load_frames(self, frames, adjacent=None):
         settings, self.full_size = self.settings, frames[0].shape[:2]
@@ -183,7 +182,7 @@ class DisFlow(Estimator):
         k, flow = reached.frame, reached.flow
         sure = reached.seen & (sample_along(flow, self.reliable[k, j]) > 0.5)
         motion = np.where(sure[..., None], sample_along(flow, self.step(k, j)), reached.motion)
-        motion = fill(motion, flow, sure, self.settings.fill)
+        motion = fill(motion, flow, sure)
         return Reached(j, flow + motion, reached.seen, motion)
 
     def returns(self, i, j):
@@ -219,7 +218,7 @@ class DisFlow(Estimator):
         first, second = self.frames[i], self.frames[j]
         sorted_luminance = (np.sort(frame.luminance, axis=None) for frame in (second, first))
         pair = self.pair(i, j, *exposure(*sorted_luminance))
-        shift, candidates = self.settings.shift * max(first.luminance.shape), {}
+        shift, candidates = self.settings.motions.radius * max(first.luminance.shape), {}
         for offset in ((x, y) for x in (0, -shift, shift) for y in (0, -shift, shift)):
             start = np.full((*first.luminance.shape, 2), offset, np.float32)
             found = self.search.calc(first.luminance, pair.second_luminance, start)

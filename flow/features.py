@@ -35,7 +35,6 @@ class MatchSettings:
     coarse_weight: float = 0.3  # of a match that stays coarse, where an exact one has 1
 
 
-OF_CELLS = PointSettings(alike=0.04, support=1)  # around cells: they are coarse, and a small surface has few
 OF_KEYPOINTS = PointSettings(reach=0.04)  # there are many: none has to reach far
 OF_SIFT = MatchSettings(most_alike=1.0)  # a keypoint has several angles, all alike
 
@@ -59,7 +58,7 @@ class DinoPlaces:
     """
 
     least_apart, quick = 2, False  # between adjacent ones flow is more exact than cells
-    name, settings, motions = "DINO", MatchSettings(), OF_CELLS
+    name, settings, motions = "DINO", MatchSettings(), PointSettings()
 
     def __init__(self, folder, device="cpu"):
         self.appearance = DinoAppearance(folder, device, "--features")

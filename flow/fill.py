@@ -3,24 +3,16 @@
 Conventions: flow and motion float32 (H, W, 2), (x, y) in pixels. Works on a coarse grid of h x w cells.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+import util
 from flow.images import resize
 
 CELLS = 96  # on the long side
 LEAST_GAIN = 1e-3  # of the mass of any cell: with less, all is reached that will be
 
 
-@dataclass(frozen=True)
-class FillSettings:
-    """What motion spreads across."""
-
-    edge_difference: float = 1.5  # pixels by which the flow of neighbouring cells differs at the edge of a surface
-
-
-def fill(motion, flow, sure, settings=FillSettings()):
+def fill(motion, flow, sure):
     """Motion (H, W, 2), replaced where it is not sure (H, W) by that of sure pixels around, of the same surface.
 
     Of the same surface are pixels whose flow so far is alike. What no sure pixel reaches keeps its motion.
@@ -29,19 +21,19 @@ def fill(motion, flow, sure, settings=FillSettings()):
         return motion
     cell = max(1, round(max(sure.shape) / CELLS))
     coarse = np.s_[::cell, ::cell]
-    value, mass = spread(motion[coarse], flow[coarse], sure[coarse], settings)
+    value, mass = spread(motion[coarse], flow[coarse], sure[coarse])
     filled = resize(value / np.maximum(mass, 1e-12)[..., None], sure.shape)
     reached = resize(mass[..., None], sure.shape)[..., 0] > 1e-3  # less is rounding
     return np.where((sure | ~reached)[..., None], motion, filled).astype(np.float32)
 
 
-def spread(motion, flow, sure, settings):
+def spread(motion, flow, sure):
     """Motion of sure cells, spread step by step -> the same times its mass (h, w, 2), and its mass (h, w).
 
     Mass is 1 where cells are sure, and falls with every edge of a surface on the way.
     """
     steps = (np.square(np.diff(flow, axis=axis)).sum(-1) for axis in (1, 0))
-    across, down = (np.exp(-step / (2 * settings.edge_difference**2)) for step in steps)
+    across, down = (np.exp(-step / (2 * util.SAME_MOTION**2)) for step in steps)
     fixed, mass = np.where(sure[..., None], motion, 0), sure.astype(np.float32)
     value = fixed
     for _ in range(sum(mass.shape)):  # enough to reach every cell; mostly far fewer do

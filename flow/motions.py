@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+import util
 from flow.fusion import lowest, select
 from flow.images import resize, shrink
 
@@ -27,8 +28,8 @@ class MotionSettings:
 
     # finding
     most_motions: int = 16  # that are found: too few miss some, too many fit what is wrong
-    radius: float = 1 / 16  # of the long side: how far around a pixel others are that a motion is fitted to
-    alike_distance: float = 2.0  # pixels by which their flow may differ from its own
+    radius: float = 1 / 16  # of the long side: how far around a pixel others are that a motion is fitted to; adjacent
+    # flow also starts from shifts by as much
     inlier_distance: float = 0.75  # pixels from a motion: flow that follows it
     # assigning
     own_cost: float = 3.0  # levels that the own flow costs, and at most half as many those of motions far from it; and
@@ -95,7 +96,7 @@ class Motions:
         settings = self.settings
         seeds = self.rng.choice(len(flow), GUESSES)
         around = self.around(seeds)
-        used = squared_norm(flow[around] - flow[seeds][:, None]) < settings.alike_distance**2
+        used = squared_norm(flow[around] - flow[seeds][:, None]) < util.SAME_MOTION**2
         motions = fit(self.basis[around] * used[..., None], flow[around] * used[..., None])
         motions = motions[used.sum(1) >= FEWEST]
         tested = self.rng.choice(len(flow), min(len(flow), TESTED), replace=False)

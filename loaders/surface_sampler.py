@@ -5,27 +5,18 @@ that the model puts at a pixel where the backward flow leads elsewhere must lie 
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+import util
 from loaders.correspondences import Sampler, pair_weight
 from loaders.evidence import read_evidence
 from loaders.evidence_sampler import EvidenceSampler
 from loaders.layer_pixels import LayerPixels, layer_masks
 
-
-@dataclass(frozen=True)
-class WitnessSettings:
-    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
-
-    witnesses: int = 3  # third frames that are asked whether a correspondence is right
-    agree: float = 2.0  # px: flow that leads as near to a point leads to it; what misses it shows another surface
-
-
-SETTINGS = WitnessSettings()
+WITNESSES = 3  # third frames that are asked whether a correspondence is right
 
 
 class SurfaceBatch(NamedTuple):
@@ -158,13 +149,13 @@ class SurfaceSampler(Sampler):
         """
         pool, score = self.pool, torch.zeros_like(index)
         index_2 = nearest_index(pixels_2, pool.height, pool.width)
-        for _ in range(SETTINGS.witnesses):
+        for _ in range(WITNESSES):
             first = self._choose_targets(pool.sources[numbers], pool.num_frames)
             second = pool.number(pool.targets[numbers], pool.targets[first])
             first, second, known = self._to_pool(first, second.clip(min=0), second >= 0)
             end_1, end_2 = pixels_1 + pool.flow_at(first, index), pixels_2 + pool.flow_at(second, index_2)
             reliable = pool.cycle_at(first, index) & pool.cycle_at(second, index_2) & known[:, None]
-            score += torch.where((end_1 - end_2).norm(dim=-1) < SETTINGS.agree, 1, -1) * reliable
+            score += torch.where((end_1 - end_2).norm(dim=-1) < util.SAME_MOTION, 1, -1) * reliable
         return score >= 0
 
     def _draw_pixels(self, sources, count):

@@ -20,22 +20,26 @@ import numpy as np
 import torch
 from scipy.special import expit
 
+import util
+from flow.motions import MotionSettings
+from flow.pair import ErrorSettings
+from flow.point_tracks import PointSettings
 from util import from_raster, inside_image, pixel_grid
 
 
 @dataclass(frozen=True)
 class PinSettings:
-    """What was tuned, on two scenes with depth (docs/evidence.md). S: the longer side."""
+    """What was tuned, on two scenes with depth (docs/evidence.md)."""
 
-    reach: float = 0.12  # of S: queries further from a pinned track stay; up to half of it they go along whole, and
-    # what starts much nearer than a quarter of it, or than a patch, goes along whatever the picture shows
     favour: float = 3.0  # log odds that what starts further off is of the same surface; a level of colour adds one
-    unlike: float = 40.0  # levels: more says nothing more
-    like: float = 10.0  # levels by which a pixel differs from the query's that counts 1 / e in the picture around it
-    astray: float = 2.0  # px: of two tracks of one point further apart one is lost; a lesser move no picture judges
 
 
 SETTINGS = PinSettings()
+# Of the longer side: queries further from a pinned track stay; up to half of it they go along whole, and what starts
+# much nearer than a quarter of it, or than a patch, goes along whatever the picture shows.
+REACH = PointSettings().reach
+UNLIKE = ErrorSettings().largest_error  # levels: more says nothing more
+LIKE = MotionSettings().colour_contrast  # levels: a pixel that differs so from the query's counts 1 / e around it
 BLUR, PATCH = 0.7, 5  # px: of images; side of what is compared of them
 MOST = 100.0  # times the log odds of what starts further off: certainty
 HIDDEN = 0.5  # occlusion score of a pinned track above which nothing starts on it: another surface is seen there
@@ -108,7 +112,7 @@ def joined(frames, tracks, scores):
     for k in range(1, len(frames)):
         first, last = frames[k - 1], frames[k]
         apart = np.square(tracks[k - 1, first : last + 1] - tracks[k, first : last + 1]).sum(-1)
-        steps = 1 / (SETTINGS.astray**2 + (apart[:-1] + apart[1:]) / 2)
+        steps = 1 / (util.SAME_MOTION**2 + (apart[:-1] + apart[1:]) / 2)
         share = np.concatenate([[0], steps.cumsum() / steps.sum(), np.ones(len(track) - last - 1)])
         track[first:] += share[:, None] * (tracks[k, first:] - track[first:])
         score[first:] += share * (scores[k, first:] - score[first:])
@@ -153,7 +157,7 @@ def taken_along(images, frame, tracks, scores, known, known_scores, led, led_sco
     there. Of several that are near, the nearest counts most, and on a pinned track that alone.
     """
     total, move, change = np.zeros(tracks.shape[:1]), np.zeros(tracks.shape), np.zeros(scores.shape)
-    reach = SETTINGS.reach * max(images[0].shape[:2])
+    reach = REACH * max(images[0].shape[:2])
     for one, its_scores, wrong, wrong_scores in zip(known, known_scores, led, led_scores):
         distance = np.linalg.norm(tracks[:, frame] - one[frame], axis=-1)
         rows = np.flatnonzero(distance < reach)
@@ -177,7 +181,7 @@ def moves(tracks, frame, known, led):
     """
     error, start = known - led, tracks[:, frame] - known[frame]
     astray = np.square(error).sum(-1, keepdims=True)
-    astray = astray / (astray + SETTINGS.astray**2)
+    astray = astray / (astray + util.SAME_MOTION**2)
     return (1 - astray) * error + astray * (known + start[:, None] - tracks)
 
 
@@ -189,18 +193,18 @@ def belongs(images, frame, tracks, ways, distance, pinned_scores):
     the pinned track is seen.
     """
     size, look = images[0].shape[:2], patches(images[frame], tracks[:, frame])
-    weight = np.exp(-np.abs(look - look[:, look.shape[1] // 2, None]).mean(-1) / SETTINGS.like)
+    weight = np.exp(-np.abs(look - look[:, look.shape[1] // 2, None]).mean(-1) / LIKE)
     weight /= weight.sum(1, keepdims=True)
     evidence, count = np.zeros(len(tracks)), np.zeros(len(tracks))
     for t in np.flatnonzero(pinned_scores <= HIDDEN):
         moved = tracks[:, t] + ways[:, t]
-        tells = np.linalg.norm(ways[:, t], axis=-1) > SETTINGS.astray
+        tells = np.linalg.norm(ways[:, t], axis=-1) > util.SAME_MOTION
         tells &= inside_image(moved, *size) & inside_image(tracks[:, t], *size)
         here, there = ((np.abs(patches(images[t], places[tells]) - look[tells]).mean(-1) * weight[tells]).sum(1)
-                       .clip(max=SETTINGS.unlike) for places in (tracks[:, t], moved))
+                       .clip(max=UNLIKE) for places in (tracks[:, t], moved))
         evidence[tells] += here - there
         count[tells] += 1
-    evidence, close = evidence / count.clip(1), max(SETTINGS.reach / 4 * max(size), PATCH)
+    evidence, close = evidence / count.clip(1), max(REACH / 4 * max(size), PATCH)
     return expit(SETTINGS.favour * np.square(close / distance.clip(1e-3)).clip(1, MOST) + evidence)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solveh_banded
 
+import util
 from loaders.data_dir import DataDir, mask_bit, mask_byte
 from loaders.evidence import read_evidence
 from tracking.witnesses import distances_from
@@ -30,11 +31,9 @@ from util import UserError, inside_image, length_unit
 class TrackingSettings:
     """What was tuned, on scenes with depth (benchmarks/NOTES.md); python -m benchmarks.sensitivity shows what it does.
 
-    Lengths in pixels of frames of up to 256 pixels a side, and in larger ones in proportion (util.length_unit), but
-    for same_motion, which is what the flow of neighbouring pixels differs by within a surface.
+    Lengths in pixels of frames of up to 256 pixels a side, and in larger ones in proportion (util.length_unit).
     """
 
-    same_motion: float = 1.0  # px: neighbouring pixels whose flow differs by less are of one surface
     flow_error: float = 0.25  # px: of flow to the next frame that comes back to its start exactly
     lost: float = 8.0  # px: flow with this error arrives nowhere
     share_odds: float = 2.8  # log odds that a point is seen: of flows that all agree
@@ -140,7 +139,7 @@ def moved(flows, step, points):
     places = np.stack([top, top, below, below], axis=1) * width + np.stack([left, right, left, right], axis=1)
     around = np.stack([flow.reshape(-1, 2).take(at, axis=0) for flow, at in zip(flows, places)]).astype(np.float32)
     apart = around - np.take_along_axis(around, weight.argmax(1)[:, None, :, None], axis=1)
-    weight *= np.einsum("sknc,sknc->skn", apart, apart) < (SETTINGS.same_motion / step) ** 2
+    weight *= np.einsum("sknc,sknc->skn", apart, apart) < (util.SAME_MOTION / step) ** 2
     return points + np.einsum("skn,sknc->snc", weight / weight.sum(1, keepdims=True), around) * step
 
 

@@ -7,26 +7,16 @@ hundred steps of Adam find the order without being caught in a wrong one, which 
 there is none, what moves against the camera is put in front: separating it helps the mapping even if that is wrong.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
+import util
 from losses import masked_mean, total_variation
 from networks.rendering import FAR, NEAR
 from networks.surface import MIDDLE, grid_size, sample_grid
 from training.evidence import evidence
 from training.mono_depth import rank_order
 
-
-@dataclass(frozen=True)
-class DepthOrderSettings:
-    """What was tuned; python -m benchmarks.sensitivity shows what it does."""
-
-    moving: float = 2.0  # px: what moves by so much against the camera starts in front
-
-
-SETTINGS = DepthOrderSettings()
 STEPS, RATE = 400, 0.02  # of Adam, its rate falling to 0: the problem is convex, and more do not better
 PAIRS, POINTS = 64, 128  # a step
 FIT_STEPS = 8  # reweighted least squares; converges in a few
@@ -69,7 +59,7 @@ def initial_depth(sampler, cell, margin, weights, steps=None, hint=None):
 
     hint: DepthHint, whose order is followed, too, as far as it is believed.
     """
-    start = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / SETTINGS.moving)
+    start = MIDDLE - 2 * margin * torch.tanh(camera_residual(grid_flow(sampler.pool, cell)) / util.SAME_MOTION)
     depth = start.requires_grad_(True)
     steps, rate = steps or STEPS, RATE
     optimizer = torch.optim.Adam([depth], lr=rate)

@@ -2,7 +2,7 @@
 
 import torch
 
-from loaders import surface_sampler
+import util
 from loaders.surface_sampler import nearest_index
 from util import inside_image
 
@@ -14,7 +14,7 @@ def evidence(pool, batch, pixels):
     """
     back, reliable = led_back(pool, batch, pixels)
     miss = (back - batch.pixels_1).norm(dim=-1)
-    return reliable & (miss > surface_sampler.SETTINGS.agree), reliable & (miss <= surface_sampler.SETTINGS.agree)
+    return reliable & (miss > util.SAME_MOTION), reliable & (miss <= util.SAME_MOTION)
 
 
 def occluders(pool, batch):
@@ -24,7 +24,7 @@ def occluders(pool, batch):
     numbers = pool.number(*(frames.cpu().numpy() for frames in (batch.frames_1, batch.frames_2)))
     index = nearest_index(batch.pixels_1, pool.height, pool.width).to(pool.device)
     occluded = pool.occluded_at(torch.from_numpy(numbers).to(pool.device), index).to(back.device)
-    return reliable & occluded & (miss > surface_sampler.SETTINGS.agree), back
+    return reliable & occluded & (miss > util.SAME_MOTION), back
 
 
 def led_back(pool, batch, pixels):

@@ -46,7 +46,7 @@ def test_every_constant_can_be_changed():
     assert names > sensitivity.IDLE
     for name in names:
         assert sensitivity.scaled(sensitivity.FlowSettings(), name, 2.0) != sensitivity.FlowSettings()
-    for stage, least in (("tracking", {"flow_error", "stiffness"}), ("training", {"moving", "rate", "witnesses"})):
+    for stage, least in (("tracking", {"same_motion", "stiffness"}), ("training", {"same_motion", "rate"})):
         found = sensitivity.changes(stage)
         assert {name for name, _, _ in found} >= least
         for _, _, multiplied in found:

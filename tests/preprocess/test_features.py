@@ -10,8 +10,9 @@ import torch
 
 from flow.candidates import walked_with_matches
 from flow.dis import DisFlow, PlainDis
-from flow.features import OF_CELLS, MatchSettings, SiftPlaces, places_of_map
+from flow.features import MatchSettings, SiftPlaces, places_of_map
 from flow.formats import write_flo
+from flow.point_tracks import PointSettings
 from loaders.data_dir import write_image
 from loaders.evidence import read_evidence
 from preprocess import build
@@ -28,7 +29,7 @@ N, SIZE, CELL, STEP = 4, (48, 64), 8, 16
 class Moving:
     """Features of a picture that moves by STEP to the right a frame."""
 
-    name, settings, motions, description, calls = "moving", MatchSettings(), OF_CELLS, {"of": "a test"}, 0
+    name, settings, motions, description, calls = "moving", MatchSettings(), PointSettings(), {"of": "a test"}, 0
     least_apart, quick = 2, False
 
     def __call__(self, i, frame):
