@@ -35,7 +35,6 @@ class TrackingSettings:
     """
 
     flow_error: float = 0.25  # px: of flow to the next frame that comes back to its start exactly
-    lost: float = 8.0  # px: flow with this error arrives nowhere
     share_odds: float = 2.8  # log odds that a point is seen: of flows that all agree
     error_odds: float = 1.5  # the same, per log of their error
     away_odds: float = 0.4  # the same, per log of the model's distance from flow, where a model that sees it adds one
@@ -258,7 +257,8 @@ def reach(hops, sources, target, walk, first):
 def arrivals(hops, sources, target, places, error):
     """Flow from S frames, where points are at places (n, S, 2), to one -> ends (S, n, 2), their errors (S, n).
 
-    error (n, S): of the places, in pixels. The ends' is inf where flow is not trusted, lost, or leads out of the frame.
+    error (n, S): of the places, in pixels. The ends' is inf where flow is not trusted, does not come back to its start,
+    or leads out of the frame.
     """
     at_once = max(1, POINTS_AT_ONCE // len(places))
     parts = [slice(k, k + at_once) for k in range(0, len(sources), at_once)]
@@ -275,8 +275,8 @@ def arrivals_at_once(hops, sources, target, places, error):
     apart = np.abs(np.array(sources) - target)[:, None]
     further = np.float32((1 + apart) / 2)  # what is wrong in the same way both ways is likelier far apart
     errors = np.sqrt(np.square(error.T) + further * (hops.unit * SETTINGS.flow_error) ** 2 + missed)
-    good = hops.trusted(sources, targets, begin) & hops.inside(end)
-    return end, np.where(good & (errors < hops.unit * SETTINGS.lost), errors, np.inf)
+    good = hops.trusted(sources, targets, begin) & hops.inside(end) & (missed < (hops.unit * util.SAME_MOTION) ** 2)
+    return end, np.where(good, errors, np.inf)
 
 
 def consensus(ends, errors, weights):
@@ -320,8 +320,8 @@ def merge(walk, tracks, witnessed=()):
 
 
 def flow_odds(walk, unit=1.0):
-    """Log odds (n, M) that a point is seen, and where the walk has it; negative where no flow arrived."""
-    error = (walk.error / unit).clip(SETTINGS.flow_error, SETTINGS.lost)
+    """Log odds (n, M) that a point is seen, and where the walk has it; -inf where no flow arrived."""
+    error = (walk.error / unit).clip(SETTINGS.flow_error)
     return SETTINGS.share_odds * walk.share - SETTINGS.error_odds * np.log(error)
 
 

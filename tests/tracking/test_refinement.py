@@ -266,7 +266,7 @@ def test_visibility_of_model_and_flow_by_hand(monkeypatch):
     found, hidden = refinement.refine(data, frames, pixels, tracks, scores, progress)
     assert arguments == [(hops, frames, pixels, range(5), progress)]
     odds = [2.8 + 1.5 * np.log(4) + 1 + 0.4 * np.log(2), 1.4 + 1, 1.4 - 0.4, 1.4 - 1.5 + 0.5,
-            -1.5 * np.log(8) + 0.4 * np.log(2)]
+            -np.inf]
     assert hidden[0].tolist() == pytest.approx([1 / (1 + e**odd) for odd in odds], rel=1e-4)
     (merged, of, seen, _), = smoothed
     assert of is frames and seen.tolist() == [[True, True, True, True, False]] and found is merged
@@ -285,13 +285,14 @@ def test_in_a_frame_four_times_as_large_all_lengths_are_four_times_as_long():
     found = refinement.smooth(4 * places, np.array([0, 3]), seen, 4)
     np.testing.assert_allclose(found, 4 * refinement.smooth(places, np.array([0, 3]), seen), rtol=1e-4, atol=1e-4)
     small, wide = (refinement.Hops(
-        1.0, [{1: 0}, {0: 0}], [np.broadcast_to(np.int16([right * k, 0]), (1, 4 * k, 256 * k, 2)) for right in (3, -1)],
+        0.25, [{1: 0}, {0: 0}],
+        [np.broadcast_to(np.int16([right * k, 0]), (1, 4 * k, 256 * k, 2)) for right in (12, -10)],
         [pack_mask(np.ones((2, 4 * k, 256 * k), bool))[None]] * 2) for k in (1, 4))
     start = np.float32([[[9, 1]]])
     (end,), (errors,) = refinement.arrivals(small, [0], 1, start, np.zeros((1, 1)))
     (far,), (large_errors,) = refinement.arrivals(wide, [0], 1, 4 * start, np.zeros((1, 1)))
     assert end.tolist() == [[12, 1]] and far.tolist() == [[48, 4]]
-    assert errors[0] == pytest.approx(np.hypot(0.25, 2)) and large_errors[0] == pytest.approx(4 * errors[0])
+    assert errors[0] == pytest.approx(np.hypot(0.25, 0.5)) and large_errors[0] == pytest.approx(4 * errors[0])
 
 
 def test_hidden_points_keep_the_models_track(monkeypatch):
@@ -330,7 +331,7 @@ def test_hidden_points_are_carried_within_the_window(monkeypatch):
 
 
 def test_visibility_of_flow_alone_by_hand(monkeypatch):
-    """Errors count as at least 0.25 px and at most 8; the scores also say what is seen when tracks are smoothed."""
+    """Errors count as at least 0.25 px; the scores also say what is seen when tracks are smoothed."""
     smoothed, walk = [], one_walk(np.zeros((4, 2)), [0, 2, 1, np.inf], [1, 0.5, 0.5, 0])
     monkeypatch.setattr(refinement.Hops, "of", lambda data: even_hops(8, 8, {(0, 1): (0, 0)}))
     monkeypatch.setattr(refinement, "walk_all", lambda *asked: walk)
@@ -338,7 +339,7 @@ def test_visibility_of_flow_alone_by_hand(monkeypatch):
     monkeypatch.setattr(refinement, "carry_hidden", lambda hops, tracks, seen, first: tracks)
     frames = np.array([4])
     scores = refinement.flow_tracks(None, frames, np.zeros((1, 2)), window=range(4, 8))[1]
-    odds = np.array([2.8 + 1.5 * np.log(4), 1.4 - 1.5 * np.log(2), 1.4, -1.5 * np.log(8)])
+    odds = np.array([2.8 + 1.5 * np.log(4), 1.4 - 1.5 * np.log(2), 1.4, -np.inf])
     np.testing.assert_allclose(scores[0], 1 / (1 + np.exp(odds)), rtol=1e-5)
     assert scores.dtype == np.float32
     assert smoothed[0][1].tolist() == [0] and smoothed[0][2].tolist() == [[True, True, True, False]]
@@ -366,14 +367,16 @@ def test_a_frame_is_reached_from_both_sides():
 
 
 def test_flow_that_misses_its_start_or_leaves_the_frame_counts_less_or_not():
-    hops = even_hops(16, 12, {(0, 1): (4, 0), (1, 0): (-3, 0), (2, 1): (1, 0), (1, 2): (-1, 0)})
+    hops = even_hops(16, 12, {(0, 1): (8, 0), (1, 0): (-7, 0), (2, 1): (2, 0), (1, 2): (-2, 0)})
+    hops.step = 0.5
+    hops.flow[2][0, 2, 9] = 8, 0  # misses its start by 3 px
     hops.trusted = lambda sources, targets, points: points[..., 1] < 6
-    places = np.float32([[[2, 5], [5, 5]], [[12, 5], [5, 5]], [[2, 7], [5, 5]]])
-    error = np.float32([[0, 1], [0, np.inf], [0, refinement.SETTINGS.lost]])
+    places = np.float32([[[2, 5], [5, 5]], [[12, 5], [5, 5]], [[2, 7], [9, 2]]])
+    error = np.float32([[0, 1], [0, np.inf], [0, 0]])
     ends, errors = refinement.arrivals(hops, [0, 2], 1, places, error)
     np.testing.assert_allclose(ends[:, 0], [[6, 5], [6, 5]])
     floor = refinement.SETTINGS.flow_error**2
-    np.testing.assert_allclose(errors[:, 0], np.sqrt([1 + floor, 1 + floor]), rtol=1e-5)
+    np.testing.assert_allclose(errors[:, 0], np.sqrt([0.5**2 + floor, 1 + floor]), rtol=1e-5)
     assert np.isinf(errors[:, 1:]).all()
 
 
