@@ -7,6 +7,8 @@ is plain DIS (OpenCV's, preset medium, finest scale 0, one thread) on some of th
 import argparse
 import contextlib
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from unittest import mock
@@ -45,11 +47,13 @@ def add_options(parser):
         help="video or frames (default: %(default)s)")
     add("--frames", type=int, default=24, help="of the clip, from its start (default: %(default)s)")
     add("--max_side", type=int, default=854, help="pixels on the long side (default: %(default)s)")
-    add("--flow", default="dis", choices=("dis", "raft"), help="raft: small, fused with walked DIS (default: dis)")
+    add("--flow", default="dis", choices=("dis", "plain", "raft"), help="plain: OpenCV's DIS, fast, each pair on "
+        "its own, for what the other stages of a long clip cost; raft: small, fused with walked DIS (default: dis)")
     add("--no_fusion", action="store_true", help="RAFT's flow as it is")
     add("--raft_weights", type=Path, default=RAFT_SMALL)
     add("--workers", type=int, help="of preprocessing (default: one for each core)")
     add("--steps", type=int, default=300, help="of training; 0: none (default: %(default)s)")
+    add("--busy", type=int, default=0, help="other processes that keep as many cores busy meanwhile (default: none)")
     add("--device", default="auto")
     add("--work", type=Path, default=Path("runs/stages"), help="folder that is deleted first (default: %(default)s)")
 
@@ -73,10 +77,17 @@ def stage_costs():
 
 def measure(options):
     """Every stage on the clip -> {stage: Cost}, the data directory, the run's folder (None without training)."""
+    with busy(options.busy):
+        return measure_stages(options)
+
+
+def measure_stages(options):
+    """The same, with nothing else kept busy."""
     shutil.rmtree(options.work, ignore_errors=True)
     raft = {"raft_weights": options.raft_weights} if options.flow == "raft" else {}
+    flow = PlainDis("fast") if options.flow == "plain" else options.flow
     with stage_costs() as costs:
-        data = build(options.source, options.work / "data", flow=options.flow, fusion=not options.no_fusion,
+        data = build(options.source, options.work / "data", flow=flow, fusion=not options.no_fusion,
                      workers=options.workers, max_side=options.max_side, end=options.frames,
                      device=options.device, quiet=True, **raft)
     if not options.steps:
@@ -90,6 +101,18 @@ def measure(options):
         source = RunSource(checkpoints.load_run(run, device=pick_device(options.device)))
         track_queries(source, parse_queries("grid", data.num_frames, source.video_size))
     return costs, data, run
+
+
+@contextlib.contextmanager
+def busy(count):
+    """Within the context so many other processes keep a core busy each."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def yardstick(data):

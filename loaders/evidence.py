@@ -6,13 +6,15 @@
         weight (M,) float32     in (0, 1]: how far the source itself trusts it
         source () str           where it comes from, in words
         followed () bool        whether its points were followed through the video, not matched; in older files: tracks
+        tracks (Q, N, 2) float32  of what was followed: where, also where it was not seen
+        visible (Q, N) bool     and whether it was seen, as far as the source knows; neither of what was not followed
 
-Conventions: pixels have integer centres; M correspondences, of N frames. A file that is there is complete.
+Conventions: pixels have integer centres; M correspondences, Q tracks of N frames. A file that is there is complete.
 """
 
 import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ import numpy as np
 from util import UserError, atomic_path, load_npz
 
 FOLDER = "evidence"
-MOST = 2**21  # correspondences of a source: 58 MB; of more a part, drawn at random, is kept
+MOST = 2**21  # correspondences of a source, 58 MB, and places of tracks; of more a part, drawn at random, is kept
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Evidence:
     weight: np.ndarray
     source: str = ""
     followed: bool = False
+    tracks: np.ndarray | None = None
+    visible: np.ndarray | None = None
 
     def between(self, i, j):
         """points_1 (n, 2), points_2 (n, 2), weight (n,) of what is known in both frames i and j; n may be 0."""
@@ -68,14 +72,16 @@ def of_tracks(name, positions, visible, pairs, source="", most=MOST):
     frames = np.repeat(np.array(pairs, np.int32).reshape(-1, 2), [len(points) for points in both], axis=0)
     ends = [np.stack([positions[points, i], positions[points, j]], axis=1) for points, (i, j) in zip(both, pairs)]
     points = np.concatenate(ends) if ends else np.empty((0, 2, 2))
-    return evidence_of(name, frames, points, np.ones(len(points)), source, followed=True)
+    found = evidence_of(name, frames, points, np.ones(len(points)), source, followed=True)
+    kept = np.sort(random.permutation(len(positions))[: max(1, most // max(positions.shape[1], 1))])
+    return replace(found, tracks=np.float32(positions[kept]), visible=np.asarray(visible, bool)[kept])
 
 
 def write_evidence(folder, evidence):
     """Write a source's file into the data directory `folder`."""
+    arrays = {name: np.asarray(value) for name, value in vars(evidence).items() if name != "name" and value is not None}
     with atomic_path(Path(folder) / FOLDER / f"{evidence.name}.npz") as temporary:
-        np.savez(temporary, frames=evidence.frames, points=evidence.points, weight=evidence.weight,
-                 source=np.array(evidence.source), followed=np.array(evidence.followed))
+        np.savez(temporary, **arrays)
 
 
 def read_evidence(folder, num_frames):
@@ -104,7 +110,11 @@ def source_as_of(path, num_frames, modified, size):
         raise UserError(f"{path}: frames {frames.min()} to {frames.max()}; expected 0 to {num_frames - 1}")
     source = str(arrays["source"])
     followed = np.any(arrays.get("followed", source.startswith("tracks ")))
-    return Evidence(path.stem, frames, points, weight, source, bool(followed))
+    tracks, visible = arrays.get("tracks"), arrays.get("visible")
+    if visible is not None and (visible.shape[1:] != (num_frames,) or np.shape(tracks) != (*visible.shape, 2)):
+        raise UserError(f"{path}: expected tracks (Q, {num_frames}, 2), visible (Q, {num_frames}); got "
+                        f"{np.shape(tracks)}, {visible.shape}")
+    return Evidence(path.stem, frames, points, weight, source, bool(followed), tracks, visible)
 
 
 def stored_evidence(folder, name, source, num_frames):

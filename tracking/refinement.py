@@ -23,7 +23,7 @@ from scipy.linalg import solveh_banded
 import util
 from loaders.data_dir import DataDir, mask_bit, mask_byte
 from loaders.evidence import read_evidence
-from tracking.witnesses import distances_from
+from tracking.witnesses import distances_from, visibility_odds
 from util import UserError, inside_image, length_unit
 
 
@@ -184,7 +184,10 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     witnessed = evidence and distances_from(evidence, frames, pixels, (walk.places, tracks), (data.height, data.width))
     merged, away = merge(walk, tracks, witnessed)
     model_odds = 1 - scores - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
-    scores = occlusion(flow_odds(walk, hops.unit) + model_odds)
+    odds = flow_odds(walk, hops.unit) + model_odds
+    if evidence:
+        odds += visibility_odds(evidence, frames, pixels, merged, max(data.height, data.width))
+    scores = occlusion(odds)
     seen = scores < 0.5
     kept = seen | np.isfinite(witnessed[1]) if witnessed else seen
     merged = np.where(kept[..., None], merged, tracks)  # what flow says of a hidden point is of what hides it

@@ -1,8 +1,9 @@
-"""What evidence says of tracks: who is right where a model and flow disagree.
+"""What evidence says of tracks: who is right where a model and flow disagree, and whether a point is seen.
 
 The nearest point to a query that a tracker knows in both frames says where the query would be, by the affine motion of
 the points around it (flow/point_tracks.py). It is near, not it, may be of another surface, or wrong; so it is not gone
 after, but what is far from it is believed less. Matches of features are too coarse for that (benchmarks/NOTES.md).
+What it says of visibility is asked of the points around the query that go as the query does.
 
 Conventions: Q queries, N frames; pixels (x, y) with integer centres at the processed size; numpy.
 """
@@ -10,7 +11,7 @@ Conventions: Q queries, N frames; pixels (x, y) with integer centres at the proc
 import numpy as np
 from scipy.spatial import cKDTree
 
-from flow.point_tracks import PointSettings, affine_motions
+from flow.point_tracks import NEIGHBOURS, PointSettings, affine_motions
 
 SETTINGS = PointSettings()
 
@@ -39,3 +40,37 @@ def expected(evidence, frame, target, pixels, side):
     distance, near = cKDTree(start).query(pixels)
     moved = pixels + motion[near] + np.einsum("nab,nb->na", slope[near], pixels - start[near])
     return np.where(distance[:, None] < SETTINGS.reach * side, moved, np.nan)
+
+
+def visibility_odds(evidence, frames, pixels, tracks, side):
+    """Log odds (Q, N) that points of pixels (Q, 2) of frames (Q,) are seen where their tracks (Q, N, 2) have them.
+
+    Of the points nearest to a query that are seen in its frame, near ones count most, and those that go as its track
+    does vote, by whether their source says that it sees them (Laplace's rule of succession: none vote, 0). Who never
+    says that a point is hidden does not know. evidence: [loaders.evidence.Evidence]; side: of the frame, the longer.
+    """
+    votes = np.zeros((2, *tracks.shape[:2]))
+    for one in evidence:
+        if one.visible is None or one.visible.all():
+            continue
+        for frame in np.unique(frames):
+            rows, known = np.flatnonzero(frames == frame), np.flatnonzero(one.visible[:, frame])
+            if len(known):
+                votes[:, rows] += votes_of(one.tracks[known], one.visible[known], int(frame), pixels[rows],
+                                           tracks[rows], side)
+    return np.log((votes[0] + 1) / (votes[1] + 1))
+
+
+def votes_of(known, visible, frame, pixels, tracks, side):
+    """(2, n, N): weight of what is seen, and of what is hidden, around pixels (n, 2) of one frame that have tracks.
+
+    known (m, N, 2), visible (m, N): what a source has followed and seen in that frame.
+    """
+    tree = cKDTree(known[:, frame])
+    away, near = tree.query(pixels, k=min(NEIGHBOURS, len(known)), distance_upper_bound=SETTINGS.reach * side)
+    away, near = away.reshape(len(pixels), -1), near.reshape(len(pixels), -1)
+    weight, near = 1 / (1 + np.square(away / (SETTINGS.spread * side))), near.clip(max=len(known) - 1)  # 0 out of reach
+    motion = known[near] - known[near, frame][:, :, None]  # (n, k, N, 2)
+    missed = np.linalg.norm(motion - (tracks - pixels[:, None])[:, None], axis=-1)
+    counted = weight[..., None] * (missed < SETTINGS.alike * side)
+    return np.stack([(counted * (visible[near] == seen)).sum(1) for seen in (True, False)])

@@ -48,3 +48,21 @@ def test_a_meter_counts_time_and_memory():
             done.wait(0.2)
             del block
     assert cost.seconds > 0.4 and 0 < cost.cpu_seconds < cost.seconds and cost.memory > 300 * 2**20
+
+
+def test_other_processes_are_busy_until_the_measurement_ends(tmp_path, monkeypatch):
+    make_scene("occlusion", 0, 4, 24, 32).save(tmp_path / "clip")
+    started, real = [], stages.subprocess.Popen
+    monkeypatch.setattr(stages.subprocess, "Popen", lambda *asked: started.append(real(*asked)) or started[-1])
+    monkeypatch.setattr(stages, "measure_stages", lambda options: [other.poll() for other in started])
+    options = stages.parse_arguments(["--source", str(tmp_path / "clip/frames"), "--busy", "2"])
+    assert stages.measure(options) == [None, None]
+    assert all(other.returncode for other in started)
+
+
+def test_a_long_clip_can_be_measured_by_plain_flow(tmp_path):
+    make_scene("occlusion", 0, 4, 40, 56).save(tmp_path / "clip")
+    stages.main(["--source", str(tmp_path / "clip/frames"), "--flow", "plain", "--steps", "0", "--workers", "1",
+                 "--work", str(tmp_path / "work"), "--out", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text()
+    assert "4 frames of 56 x 40, 12 pairs" in page and "| flow " in page and "| training" not in page

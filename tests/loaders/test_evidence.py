@@ -48,6 +48,8 @@ def test_no_more_rows_than_asked_and_of_all_pairs():
     pairs = {(i, j) for i in range(4) for j in range(i + 1, 4)}
     evidence = of_tracks("t", positions, np.ones((200, 4), bool), pairs, most=300)
     assert 290 < len(evidence.frames) <= 300 and len(np.unique(evidence.frames, axis=0)) == 6
+    assert evidence.tracks.shape == (75, 4, 2) and evidence.visible.shape == (75, 4)  # 300 places
+    assert {tuple(track.ravel()) for track in evidence.tracks} < {tuple(row.ravel()) for row in np.float32(positions)}
     assert len(evidence_of("t", evidence.frames, evidence.points, evidence.weight, most=7).frames) == 7
 
 
@@ -57,14 +59,20 @@ def test_file_and_back(tmp_path):
     assert (back.name, back.source) == ("small", "by hand")
     assert all(np.array_equal(getattr(back, name), getattr(small(), name)) for name in ("frames", "points", "weight"))
     assert not back.followed and read_evidence(tmp_path / "elsewhere", 4) == []
-    write_evidence(tmp_path, of_tracks("t", np.zeros((3, 4, 2)), np.ones((3, 4), bool), {(0, 1)}))
-    assert [one.followed for one in read_evidence(tmp_path, 4)] == [False, True]
+    assert back.tracks is None and back.visible is None
+    positions, visible = np.arange(24.0).reshape(3, 4, 2), np.arange(12).reshape(3, 4) % 3 > 0
+    write_evidence(tmp_path, of_tracks("t", positions, visible, {(0, 1)}))
+    followed = read_evidence(tmp_path, 4)[1]
+    assert followed.followed and np.array_equal(followed.tracks, positions)
+    assert np.array_equal(followed.visible, visible)
 
 
 @pytest.mark.parametrize("changes, words", [
     ({"weight": np.ones(2)}, "expected frames (M, 2)"),
     ({"frames": np.array([[0, 9]] * 4)}, "expected 0 to 3"),
     ({"points": None}, "it has no points"),
+    ({"tracks": np.zeros((2, 5, 2)), "visible": np.ones((2, 5), bool)}, "expected tracks (Q, 4, 2)"),
+    ({"visible": np.ones((2, 4), bool)}, "got (), (2, 4)"),
 ])
 def test_damaged_file(tmp_path, changes, words):
     arrays = {"frames": small().frames, "points": small().points, "weight": small().weight, "source": np.array("")}

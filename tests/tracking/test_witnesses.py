@@ -8,7 +8,7 @@ import pytest
 
 from loaders.data_dir import DataDir
 from loaders.evidence import evidence_of, of_tracks, write_evidence
-from tracking import refinement
+from tracking import refinement, witnesses
 from tracking.witnesses import SETTINGS, distances_from
 
 SIZE, N = (60, 100), 3
@@ -82,3 +82,32 @@ def test_tracks_stored_beside_the_flow_judge_a_model_and_matches_do_not(truth_sc
         found = refinement.refine(data, frames, pixels, tracks, scores)[0]
         away.append(np.linalg.norm(found - tracks, axis=-1)[visible].mean())
     assert away[0] == away[1] and away[2] < 0.8 * away[0]
+
+
+def test_points_that_go_as_a_track_does_vote_on_its_visibility(known):
+    """One point 3 px off, hidden in frame 1, and another that goes elsewhere; none near the last query."""
+    pixels = np.array([[20.0, 20], [20, 20], [90, 5]])
+    tracks = np.stack([moved(pixels, t) for t in range(N)], axis=1)
+    positions = np.stack([tracks[0] + [3, 0], tracks[0] + [[0, 2], [9, 9], [9, 9]]])
+    weight = 1 / (1 + (3 / (SETTINGS.spread * 100)) ** 2)
+    one = replace(known, tracks=positions, visible=np.array([[True, False, True], [True, True, False]]))
+    frames = np.zeros(3, int)
+    found = witnesses.visibility_odds([one], frames, pixels, tracks, 100)
+    np.testing.assert_allclose(found[:2, 1:], [[-np.log(1 + weight), np.log(1 + weight)]] * 2)
+    assert (found[2] == 0).all()
+    astray = witnesses.visibility_odds([one], frames, pixels, tracks + [0, 8] * (np.arange(N) > 0)[:, None], 100)
+    assert (astray[:, 1:] == 0).all()
+    twice = witnesses.visibility_odds([one, one], frames, pixels, tracks, 100)
+    np.testing.assert_allclose(twice[0, 1:], [-np.log(1 + 2 * weight), np.log(1 + 2 * weight)])
+
+
+def test_who_is_not_seen_at_the_start_or_never_hidden_has_no_vote(known):
+    pixels, frames = lattice()[:5] + 0.5, np.full(5, 1)
+    tracks = np.stack([moved(pixels, t - 1) for t in range(N)], axis=1)
+    hidden = replace(known, visible=np.tile([True, False, True], (len(known.tracks), 1)))
+    for one in (known, hidden, replace(known, tracks=None, visible=None)):
+        assert (witnesses.visibility_odds([one], frames, pixels, tracks, 100) == 0).all()
+    seen = replace(known, visible=np.tile([True, True, False], (len(known.tracks), 1)))
+    odds = witnesses.visibility_odds([seen], frames, moved(pixels, 1), tracks + moved(pixels, 1)[:, None]
+                                     - tracks[:, 1:2], 100)
+    assert (odds[:, 0] > 1).all() and (odds[:, 2] < -1).all()
