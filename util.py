@@ -27,8 +27,8 @@ from files import load_npz as load_npz
 
 TUNED_SIDE = 256  # pixels of the longer side, see length_unit
 # Pixels: flow that differs by less is of one surface, places nearer than it are one; about what flow is off by where it
-# is right. Tuned, for all stages at once (docs/method.md); not in proportion to the frame, as neighbouring pixels' flow
-# does not differ by more in larger frames.
+# is right. Tuned, for all stages at once (docs/method.md). Not in proportion to the frame, as neighbouring pixels' flow
+# does not differ by more in larger ones; but for how nearly flow comes back in tracks (tracking/refinement.py).
 SAME_MOTION = 2.0
 
 

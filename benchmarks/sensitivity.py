@@ -2,8 +2,9 @@
 
 Each constant of a stage is halved and doubled, alone, on scenes with depth, so that one that changes nothing can go.
 Stages: tracking (on the flow and models that are in the work folder, seconds a constant) and training (a model fitted
-anew for each) by AJ and by the error of hidden positions; flow by how near it is to the true flow of a few frames of
-small scenes, as tracks of so few points tell little of it: the order of random guesses alone moves their AJ by a point.
+anew for each, and tracked with the same constants) by AJ and by the error of hidden positions; flow by how near it is
+to the true flow of a few frames of small scenes, as tracks of so few points tell little of it: the order of random
+guesses alone moves their AJ by a point.
 """
 
 import argparse
@@ -176,9 +177,11 @@ def flow_rows(options):
     for factor in FACTORS:
         with same_motion(factor):
             shared += more(flow_figures(clips, FlowSettings()), base)
-    return [shared] + [["flow", name, f"{value:g}", *(text for factor in FACTORS for text in
-                                           more(flow_figures(clips, scaled(FlowSettings(), name, factor)), base))]
-            for name, value in tqdm(constants.items(), unit="constant")]
+    rows = [shared]
+    for name, value in tqdm(constants.items(), unit="constant"):
+        figures = (flow_figures(clips, scaled(FlowSettings(), name, factor)) for factor in FACTORS)
+        rows.append(["flow", name, f"{value:g}", *(text for found in figures for text in more(found, base))])
+    return rows
 
 
 def stage_rows(stage, options):

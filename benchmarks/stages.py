@@ -25,7 +25,7 @@ from flow.dis import PlainDis
 from preprocess import build, driver
 from tracking.queries import parse_queries
 from tracking.sources import RunSource, track_queries
-from util import command, pick_device
+from util import UserError, command, pick_device
 
 STAGES = {"prepare_frames": "frames", "estimate_flow": "flow", "filter_flow": "filter", "chain_flow": "chain",
           "count_valid": "counts", "gather": "matches"}  # functions of preprocess.driver
@@ -77,12 +77,14 @@ def stage_costs():
 
 def measure(options):
     """Every stage on the clip -> {stage: Cost}, the data directory, the run's folder (None without training)."""
+    if options.flow == "plain" and options.no_fusion:
+        raise UserError("--no_fusion: acts on --flow raft; plain flow is as it is")
     with busy(options.busy):
         return measure_stages(options)
 
 
 def measure_stages(options):
-    """The same, with nothing else kept busy."""
+    """The same, whatever is busy beside it."""
     shutil.rmtree(options.work, ignore_errors=True)
     raft = {"raft_weights": options.raft_weights} if options.flow == "raft" else {}
     flow = PlainDis("fast") if options.flow == "plain" else options.flow
@@ -106,13 +108,12 @@ def measure_stages(options):
 @contextlib.contextmanager
 def busy(count):
     """Within the context so many other processes keep a core busy each."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
+    while_wanted = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+    with contextlib.ExitStack() as others:
+        for _ in range(count):
+            other = others.enter_context(subprocess.Popen([sys.executable, "-c", while_wanted]))
+            others.callback(other.kill)  # before it is waited for
         yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
 
 
 def yardstick(data):
@@ -135,10 +136,10 @@ def table(costs, data, steps):
     rows = []
     for name, cost in costs.items():
         unit = units.get(name, pairs)
-        busy = "" if cost.gpu_busy is None else f"{cost.gpu_busy:.0f}"
+        of_gpu = "" if cost.gpu_busy is None else f"{cost.gpu_busy:.0f}"
         ratio = f"{cost.cpu_seconds / pairs / plain:.2f}" if unit == pairs else ""
         rows.append([name, f"{cost.seconds:.1f}", f"{cost.cpu_seconds:.1f}", f"{1e3 * cost.seconds / unit:.1f}", ratio,
-                     f"{cost.memory / 1e9:.2f}", f"{cost.gpu_memory / 1e9:.2f}", busy])
+                     f"{cost.memory / 1e9:.2f}", f"{cost.gpu_memory / 1e9:.2f}", of_gpu])
     header = ["stage", "s", "CPU s", "ms a unit", "CPU against plain DIS", "peak GB", "GPU peak GB", "GPU busy %"]
     note = (f"{data.num_frames} frames of {data.width} x {data.height}, {pairs} pairs, "
             f"{data.disk_used() / 1e9:.2f} GB on disk at the end. A unit: a pair; of frames and tracks a frame, of "

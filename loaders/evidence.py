@@ -111,10 +111,18 @@ def source_as_of(path, num_frames, modified, size):
     source = str(arrays["source"])
     followed = np.any(arrays.get("followed", source.startswith("tracks ")))
     tracks, visible = arrays.get("tracks"), arrays.get("visible")
-    if visible is not None and (visible.shape[1:] != (num_frames,) or np.shape(tracks) != (*visible.shape, 2)):
-        raise UserError(f"{path}: expected tracks (Q, {num_frames}, 2), visible (Q, {num_frames}); got "
-                        f"{np.shape(tracks)}, {visible.shape}")
+    if tracks is not None or visible is not None:
+        check_tracks(path, np.asarray(tracks), np.asarray(visible), num_frames)
     return Evidence(path.stem, frames, points, weight, source, bool(followed), tracks, visible)
+
+
+def check_tracks(path, tracks, visible, num_frames):
+    """UserError unless tracks are (Q, N, 2), visible (Q, N), with a place wherever they are visible."""
+    if visible.shape[1:] != (num_frames,) or tracks.shape != (*visible.shape, 2) or visible.dtype != bool:
+        raise UserError(f"{path}: expected tracks (Q, {num_frames}, 2), visible (Q, {num_frames}) of truth values; got "
+                        f"{tracks.shape}, {visible.shape} of {visible.dtype}")
+    if not np.isfinite(tracks[visible]).all():
+        raise UserError(f"{path}: a visible point of its tracks has no place")
 
 
 def stored_evidence(folder, name, source, num_frames):

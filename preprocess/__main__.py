@@ -224,8 +224,8 @@ def add_filter_options(group):
     group.add_argument(
         "--no_chain",
         action="store_true",
-        help="do not fill in far-apart pairs by following adjacent flow as long as appearance and colour (RGB within "
-        f"{COLOR_THRESHOLD}) agree: faster, but sparser",
+        help="do not fill in far-apart pairs by flow from partner to partner as long as appearance and colour (RGB "
+        f"within {COLOR_THRESHOLD}) agree: faster, but sparser",
     )
 
 

@@ -5,6 +5,8 @@ flow.appearance has them. For frame i, j walks outwards over its partners (i+1, 
 an accumulated flow and mask. In short clips, as in the reference, all frames are partners.
 """
 
+import math
+
 import torch
 
 from flow.appearance import FEATURE_THRESHOLD, cosine
@@ -42,44 +44,64 @@ def appearance_agrees(flow, asked, image_1, image_2, own_features, features_2):
     return agrees
 
 
-def chain_step(flow, mask, hop, direct, image_1, image_2, own_features, features_2, carry_lost=True):
+def chain_step(flow, mask, hop, direct, image_1, image_2, own_features, features_2, stretch=None):
     """One step of the walk from frame i: extend by `hop`, correct by `direct`, check the appearance.
 
-    flow, mask: i -> k, accumulated; hop (flow, cycle): k -> j; direct (flow, cycle, occluded): i -> j. carry_lost:
-    what the chain has lost is carried on, too, as the reference has it; False: it gets the direct flow. Returns flow
-    (H, W, 2) and cycle mask (H, W) of i -> j.
+    flow, mask: i -> k, accumulated; hop (flow, cycle): k -> j; direct (flow, cycle, occluded): i -> j, or None when
+    this pair was not estimated. stretch: what the chain has lost goes on as steadily, its flow times this; None: it
+    goes along the hop, too. Returns flow (H, W, 2) and cycle mask (H, W) of i -> j.
     """
+    before = flow
     flow, mask = extend(flow, mask, *hop)
+    if stretch is not None:
+        flow = torch.where(mask[..., None], flow, before * stretch)
+    features = {"own_features": own_features, "features_2": features_2}
+    if direct is None:
+        return flow, appearance_agrees(flow, mask, image_1, image_2, **features)
     direct_flow, cycle, occluded = direct
-    if not carry_lost:
-        flow = torch.where(mask[..., None], flow, direct_flow)
     flow = overwrite_with_direct(flow, direct_flow, cycle, occluded)
     undecided = mask & ~cycle & ~occluded  # elsewhere the direct masks have the last word
-    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, own_features, features_2)
+    return flow, cycle | appearance_agrees(flow, undecided, image_1, image_2, **features)
 
 
-def chain_frame(i, partners, read_flow, read_masks, images, features, direct_up_to=0):
+def chain_frame(i, partners, read_flow, read_masks, images, features, trusted_up_to=math.inf, direct_up_to=0):
     """Driver: chained flow and masks of frame i's pairs; yields (j, flow (H, W, 2), cycle (H, W), occluded (H, W)).
 
+    trusted_up_to: frames apart up to which any direct flow is trusted: longer hops go over all frames between.
     direct_up_to: frames apart up to which the flow is the direct one where neither mask trusts it. Walked flow carries
     what is hidden on with the rest of its surface, where a chain that was lost follows something else. 0: as the
     reference has it, where all frames are partners.
     The chain goes from partner to partner, so frames between them are left out: of any two that follow each other on
-    one side the flow is stored, too (preprocess/pairs.py). Where partners are more than one frame apart, what a chain
-    has lost gets direct flow: of a hop only its trusted flow counts, which is the same before and after chaining.
-    read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs; images[i] ->
-    (H, W, 3) float tensor in [0, 1]; features[i] -> Features.
+    one side the flow is stored, too (preprocess/pairs.py). Of hops over frames only trusted flow is used, which is the
+    same before and after chaining: what is lost there goes on steadily.
+    read_flow(i, j) -> float32 tensor and read_masks(i, j) -> (cycle, occluded) give the direct pairs, among them all
+    adjacent ones; images[i] -> (H, W, 3) float tensor in [0, 1]; features[i] -> Features.
     """
     # align_corners=False at this one place, as the reference has it
     own_features = features[i].of_pixels(*images[i].shape[:2], align_corners=False)
     for side in ([j for j in partners[::-1] if j < i], [j for j in partners if j > i]):
-        for k, j in zip([i, *side], side):
+        for k, j in hops([i, *side], trusted_up_to):
             if k == i:
                 flow, (mask, occluded) = read_flow(i, j), read_masks(i, j)  # nearest: not changed by chaining
                 yield j, flow, mask, occluded
                 continue
-            hop, direct = (read_flow(k, j), read_masks(k, j)[0]), (read_flow(i, j), *read_masks(i, j))
+            hop = read_flow(k, j), read_masks(k, j)[0]
+            direct = (read_flow(i, j), *read_masks(i, j)) if j in side else None
             flow, mask = chain_step(flow, mask, hop, direct, images[i], images[j], own_features, features[j],
-                                    carry_lost=abs(j - k) == 1)
-            keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
-            yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]
+                                    stretch=(j - i) / (k - i) if abs(j - k) > 1 else None)
+            if direct is not None:
+                keep = mask | direct[2] if abs(i - j) <= direct_up_to else torch.ones_like(mask)
+                yield j, torch.where(keep[..., None], flow, direct[0]), mask, direct[2]
+
+
+def hops(frames, longest):
+    """Pairs of frames by which a chain passes through `frames`; one further apart than `longest` goes frame by frame.
+
+    But for the first, which is the start of the chain.
+    """
+    for k, j in zip(frames, frames[1:]):
+        step = 1 if j > k else -1
+        if k == frames[0] or abs(j - k) <= longest:
+            yield k, j
+        else:
+            yield from ((between, between + step) for between in range(k, j, step))

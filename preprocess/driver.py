@@ -30,7 +30,7 @@ from preprocess.features import DEFAULT_FEATURES
 from preprocess.frames import FrameOptions, open_source
 from preprocess.intake import locked, prepare_frames
 from preprocess.labels import GivenLayers, read_layers
-from preprocess.pairs import choose_pairs, describe_rule
+from preprocess.pairs import ALL_PAIRS, choose_pairs, describe_rule
 from preprocess.report import Progress, changes, gigabytes
 from preprocess.stages import (
     FOLDERS,
@@ -138,7 +138,8 @@ def settings_of_stages(estimator, plan):
         "filter": {"cycle_threshold": plan.cycle_threshold, "max_direct": plan.max_direct,
                    "appearance": plan.appearance.description, **layers_settings(plan)},
         "chain": {"chain": plan.chain,
-                  "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct"},
+                  "untrusted": "chained" if estimator.description["method"] in AS_IT_IS else "direct",
+                  **({} if plan.rule == ALL_PAIRS else {"along": "partners"})},
         "counts": {},
     }
 

@@ -6,6 +6,7 @@ processes. Users' files are in raster pixels of the original video, centres at +
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -169,5 +170,6 @@ def gather(data, sources, partners, workers=1, tell=print):
         tell(f"evidence: {len(evidence.frames)} correspondences of {evidence.source}")
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in (
             evidence.frames, evidence.points, evidence.weight))).hexdigest()
-        hints[f"points: {source.name}"] = PointFlow(evidence, source.name, digest, source.settings)
+        hints[f"points: {source.name}"] = PointFlow(replace(evidence, tracks=None, visible=None), source.name,
+                                                       digest, source.settings)
     return hints

@@ -6,9 +6,11 @@ nearly the same one says little more than the other. The number of pairs is then
 """
 
 ALL_PAIRS_UP_TO = 32  # frames
-SPACED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)  # frames apart
+# Frames apart. From one to the next is one of them, too: chains hop from partner to partner (preprocess/chain.py).
+SPACED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 REACH = 24  # times max_interval: no further than this
 DEFAULT_MAX_INTERVAL = 4  # frames: all up to here are among the spaced ones
+ALL_PAIRS = "all pairs"  # the rule in words, of short clips
 
 
 def choose_pairs(num_frames, max_interval=None):
@@ -34,5 +36,5 @@ def describe_rule(num_frames, max_interval=None):
     if max_interval is None and num_frames > ALL_PAIRS_UP_TO:
         max_interval = DEFAULT_MAX_INTERVAL
     if max_interval is None or max_interval >= num_frames - 1:
-        return "all pairs"
+        return ALL_PAIRS
     return f"up to {max_interval} frames apart, spaced ones up to {min(REACH * max_interval, SPACED[-1])}"

@@ -162,7 +162,8 @@ class FrameWork:
         flows = np.empty((len(partners), data.height, data.width, 2), np.int16)
         bits = np.empty((len(partners), 2, -(-data.height * data.width // 8)), np.uint8)
         walk = chaining.chain_frame(i, partners, reader.flow, reader.masks, reader.images, reader.features,
-                                    self.plan.max_direct if untrusted == "direct" else 0)
+                                    trusted_up_to=self.plan.max_direct,
+                                    direct_up_to=self.plan.max_direct if untrusted == "direct" else 0)
         for j, flow, cycle, occluded in walk:
             if self.plan.layers is not None:
                 cycle = cycle & ~reader.crossing(i, j, flow)

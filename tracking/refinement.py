@@ -44,6 +44,7 @@ class TrackingSettings:
 SETTINGS = TrackingSettings()
 SMOOTHINGS = 8  # reweightings, which converge in fewer
 PINNED, HIDDEN = 1e3, 1e-3  # weight of the query, which is known, and of positions that are not seen, which give way
+LOST = 8.0  # px, where lengths are: an error that counts as much as if no flow arrived, in what is said of visibility
 POINTS_AT_ONCE = 2**13  # that flow carries, of all sources: few enough for the processor's cache
 
 
@@ -323,8 +324,8 @@ def merge(walk, tracks, witnessed=()):
 
 
 def flow_odds(walk, unit=1.0):
-    """Log odds (n, M) that a point is seen, and where the walk has it; -inf where no flow arrived."""
-    error = (walk.error / unit).clip(SETTINGS.flow_error)
+    """Log odds (n, M) that a point is seen, and where the walk has it; negative where no flow arrived."""
+    error = (walk.error / unit).clip(SETTINGS.flow_error, LOST)
     return SETTINGS.share_odds * walk.share - SETTINGS.error_odds * np.log(error)
 
 

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from flow.point_tracks import NEIGHBOURS, PointSettings, affine_motions
 
 SETTINGS = PointSettings()
+PLACES_AT_ONCE = 2**20  # of tracks around queries, which bounds the memory: tens of MB
 
 
 def distances_from(evidence, frames, pixels, tracks, size):
@@ -49,28 +50,30 @@ def visibility_odds(evidence, frames, pixels, tracks, side):
     does vote, by whether their source says that it sees them (Laplace's rule of succession: none vote, 0). Who never
     says that a point is hidden does not know. evidence: [loaders.evidence.Evidence]; side: of the frame, the longer.
     """
-    votes = np.zeros((2, *tracks.shape[:2]))
+    votes = np.zeros((2, *tracks.shape[:2]), np.float32)
+    at_once = max(1, PLACES_AT_ONCE // (NEIGHBOURS * tracks.shape[1]))
     for one in evidence:
         if one.visible is None or one.visible.all():
             continue
-        for frame in np.unique(frames):
+        for frame in np.unique(frames).tolist():
             rows, known = np.flatnonzero(frames == frame), np.flatnonzero(one.visible[:, frame])
-            if len(known):
-                votes[:, rows] += votes_of(one.tracks[known], one.visible[known], int(frame), pixels[rows],
-                                           tracks[rows], side)
+            tree = cKDTree(one.tracks[known, frame])
+            for part in (rows[k : k + at_once] for k in range(0, len(rows) * bool(len(known)), at_once)):
+                away, near = tree.query(pixels[part], k=min(NEIGHBOURS, len(known)),
+                                        distance_upper_bound=SETTINGS.reach * side)
+                weight = 1 / (1 + np.square(away.reshape(len(part), -1) / (SETTINGS.spread * side)))  # 0 out of reach
+                near = known[near.reshape(len(part), -1).clip(max=len(known) - 1)]
+                votes[:, part] += votes_of(one.tracks[near], one.visible[near], weight, frame, tracks[part], side)
     return np.log((votes[0] + 1) / (votes[1] + 1))
 
 
-def votes_of(known, visible, frame, pixels, tracks, side):
-    """(2, n, N): weight of what is seen, and of what is hidden, around pixels (n, 2) of one frame that have tracks.
+def votes_of(known, visible, weight, frame, tracks, side):
+    """(2, n, N): weight (n, k) of the tracks around each of n that go as it does: of those seen, of those hidden.
 
-    known (m, N, 2), visible (m, N): what a source has followed and seen in that frame.
+    tracks (n, N, 2) start in `frame`; known (n, k, N, 2), visible (n, k, N): the k around each.
     """
-    tree = cKDTree(known[:, frame])
-    away, near = tree.query(pixels, k=min(NEIGHBOURS, len(known)), distance_upper_bound=SETTINGS.reach * side)
-    away, near = away.reshape(len(pixels), -1), near.reshape(len(pixels), -1)
-    weight, near = 1 / (1 + np.square(away / (SETTINGS.spread * side))), near.clip(max=len(known) - 1)  # 0 out of reach
-    motion = known[near] - known[near, frame][:, :, None]  # (n, k, N, 2)
-    missed = np.linalg.norm(motion - (tracks - pixels[:, None])[:, None], axis=-1)
-    counted = weight[..., None] * (missed < SETTINGS.alike * side)
-    return np.stack([(counted * (visible[near] == seen)).sum(1) for seen in (True, False)])
+    motion = known - known[:, :, frame, None]
+    missed = motion - (tracks - tracks[:, frame, None])[:, None]
+    alike = np.einsum("qknc,qknc->qkn", missed, missed) < (SETTINGS.alike * side) ** 2
+    seen, every = (np.einsum("qk,qkn->qn", weight, mask) for mask in (alike & visible, alike))
+    return np.stack([seen, every - seen])

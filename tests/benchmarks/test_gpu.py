@@ -1,9 +1,11 @@
 """The comparison of devices and the costs of stages, on the CPU alone: that they run, and what they would show."""
 
 
+import pytest
 
 from benchmarks import gpu, meter, stages
 from benchmarks.scenes import make_scene
+from loaders.data_dir import DataDir
 
 
 def test_a_device_equals_itself_and_every_stage_is_in_the_table(tmp_path, monkeypatch, capsys):
@@ -60,9 +62,12 @@ def test_other_processes_are_busy_until_the_measurement_ends(tmp_path, monkeypat
     assert all(other.returncode for other in started)
 
 
-def test_a_long_clip_can_be_measured_by_plain_flow(tmp_path):
+def test_stages_can_be_measured_by_plain_flow(tmp_path):
     make_scene("occlusion", 0, 4, 40, 56).save(tmp_path / "clip")
     stages.main(["--source", str(tmp_path / "clip/frames"), "--flow", "plain", "--steps", "0", "--workers", "1",
                  "--work", str(tmp_path / "work"), "--out", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text()
     assert "4 frames of 56 x 40, 12 pairs" in page and "| flow " in page and "| training" not in page
+    assert DataDir.open(tmp_path / "work/data").manifest["settings"]["flow"]["mode"].startswith("preset fast")
+    with pytest.raises(SystemExit):
+        stages.main(["--flow", "plain", "--no_fusion", "--work", str(tmp_path / "work")])

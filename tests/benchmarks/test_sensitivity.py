@@ -49,9 +49,10 @@ def test_every_constant_can_be_changed():
     for stage, least in (("tracking", {"same_motion", "stiffness"}), ("training", {"same_motion", "rate"})):
         found = sensitivity.changes(stage)
         assert {name for name, _, _ in found} >= least
-        for _, _, multiplied in found:
+        for name, value, multiplied in found:
             with multiplied(2.0):
-                pass
+                assert {name: new for name, new, _ in sensitivity.changes(stage)}[name] == pytest.approx(2 * value)
+        assert [(name, value) for name, value, _ in sensitivity.changes(stage)] == [one[:2] for one in found]
 
 
 def test_flow_is_held_against_the_truth(monkeypatch):

@@ -73,6 +73,9 @@ def test_file_and_back(tmp_path):
     ({"points": None}, "it has no points"),
     ({"tracks": np.zeros((2, 5, 2)), "visible": np.ones((2, 5), bool)}, "expected tracks (Q, 4, 2)"),
     ({"visible": np.ones((2, 4), bool)}, "got (), (2, 4)"),
+    ({"tracks": np.zeros((2, 4, 2))}, "got (2, 4, 2), ()"),
+    ({"tracks": np.zeros((2, 4, 2)), "visible": np.ones((2, 4))}, "of float64"),
+    ({"tracks": np.full((2, 4, 2), np.nan), "visible": np.eye(2, 4) > 0}, "has no place"),
 ])
 def test_damaged_file(tmp_path, changes, words):
     arrays = {"frames": small().frames, "points": small().points, "weight": small().weight, "source": np.array("")}

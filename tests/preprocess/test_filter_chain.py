@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flow.appearance import FeatureMap, sample_features
-from preprocess.chain import appearance_agrees, chain_frame
+from preprocess.chain import appearance_agrees, chain_frame, hops
 from preprocess.filter import cycle_masks, filter_frame, filter_pairs
 from tests.helpers.paths import CONFORMANCE
 
@@ -157,8 +157,8 @@ class Clip:
         arrives = (x + self.step * (j - i) >= 0) & (x + self.step * (j - i) <= self.size[1] - 1)
         return self.masks.get((i, j), (arrives if self.right(i, j) else nothing, nothing))
 
-    def chain(self, i, partners, direct_up_to=0):
-        walk = chain_frame(i, partners, self.flow, self.read_masks, self.images, self.features, direct_up_to)
+    def chain(self, i, partners, **limits):
+        walk = chain_frame(i, partners, self.flow, self.read_masks, self.images, self.features, **limits)
         return {j: (flow, cycle, occluded) for j, flow, cycle, occluded in walk}
 
 
@@ -177,7 +177,7 @@ def test_chaining_adds_up_adjacent_flow_both_ways():
 def test_a_chain_goes_from_partner_to_partner():
     """Flow between frames 1 and 4 is exact, so that frames 2 and 3 need not be right, and are not asked."""
     clip = Clip()
-    clip.exact = (1, 4), (3, 2)
+    clip.exact = ((1, 4),)
     clip.features[2].map[:] *= -1
     chained = clip.chain(0, [1, 4, 5])
     assert set(chained) == {1, 4, 5}
@@ -186,7 +186,18 @@ def test_a_chain_goes_from_partner_to_partner():
         assert chained[j][1][seen].all() and not chained[j][1][:, 40 - 2 * j :].any()
         torch.testing.assert_close(chained[j][0][seen], torch.tensor([2.0 * j, 0.0]).expand(int(seen.sum()), 2))
     back = clip.chain(5, [1, 4])
-    assert not back[1][1].any() and back[4][1][:, 2:].all()  # from 4 to 1 there is nothing to go by
+    assert not back[1][1].any() and back[4][1][:, 2:].all()  # from 4 to 1 there is nothing to go by: on, as steadily
+    assert (back[1][0] == torch.tensor([-8.0, 0.0])).all()
+    torch.testing.assert_close(clip.chain(0, [1, 4, 5], trusted_up_to=3)[4], chained[4])
+
+
+def test_where_far_flow_is_not_trusted_a_chain_goes_frame_by_frame():
+    clip = Clip()
+    chained, every = clip.chain(0, [1, 2, 4], trusted_up_to=1), clip.chain(0, [1, 2, 3, 4])
+    assert set(chained) == {1, 2, 4} and chained[4][1].any()
+    for found, expected in zip(chained[4], every[4]):
+        torch.testing.assert_close(found, expected)
+    assert list(hops([5, 4, 2, -2], 2)) == [(5, 4), (4, 2), (2, 1), (1, 0), (0, -1), (-1, -2)]
 
 
 def test_the_chain_ends_where_colour_or_features_change_and_starts_again_from_direct_flow():

@@ -67,6 +67,15 @@ def test_frames_far_apart_are_reached_over_partners_between(tmp_path, monkeypatc
     assert np.abs(data.flow(0, 4)[data.valid(0, 4)[0] & inside] - STEP * 4).max() < 0.1
 
 
+def test_chains_of_long_clips_pass_where_direct_flow_is_trusted_over_one_frame_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("preprocess.pairs.SPACED", (1, 2, 4))
+    data = make(tmp_path, MovingFlow(wrong=lambda i, j: abs(i - j) > 1), max_interval=1, max_direct=1)
+    inside = stays_inside(4)
+    assert data.valid(0, 4)[0][inside].mean() > 0.9
+    assert np.abs(data.flow(0, 4)[data.valid(0, 4)[0] & inside] - STEP * 4).max() < 0.1
+    assert data.manifest["settings"]["chain"]["along"] == "partners"
+
+
 class TornFlow(MovingFlow):
     """Flow of which a third is wrong, elsewhere in every pair."""
 

@@ -266,7 +266,7 @@ def test_visibility_of_model_and_flow_by_hand(monkeypatch):
     found, hidden = refinement.refine(data, frames, pixels, tracks, scores, progress)
     assert arguments == [(hops, frames, pixels, range(5), progress)]
     odds = [2.8 + 1.5 * np.log(4) + 1 + 0.4 * np.log(2), 1.4 + 1, 1.4 - 0.4, 1.4 - 1.5 + 0.5,
-            -np.inf]
+            -1.5 * np.log(8) + 0.4 * np.log(2)]
     assert hidden[0].tolist() == pytest.approx([1 / (1 + e**odd) for odd in odds], rel=1e-4)
     (merged, of, seen, _), = smoothed
     assert of is frames and seen.tolist() == [[True, True, True, True, False]] and found is merged
@@ -331,7 +331,7 @@ def test_hidden_points_are_carried_within_the_window(monkeypatch):
 
 
 def test_visibility_of_flow_alone_by_hand(monkeypatch):
-    """Errors count as at least 0.25 px; the scores also say what is seen when tracks are smoothed."""
+    """Errors count as at least 0.25 px and at most 8; the scores also say what is seen when tracks are smoothed."""
     smoothed, walk = [], one_walk(np.zeros((4, 2)), [0, 2, 1, np.inf], [1, 0.5, 0.5, 0])
     monkeypatch.setattr(refinement.Hops, "of", lambda data: even_hops(8, 8, {(0, 1): (0, 0)}))
     monkeypatch.setattr(refinement, "walk_all", lambda *asked: walk)
@@ -339,7 +339,7 @@ def test_visibility_of_flow_alone_by_hand(monkeypatch):
     monkeypatch.setattr(refinement, "carry_hidden", lambda hops, tracks, seen, first: tracks)
     frames = np.array([4])
     scores = refinement.flow_tracks(None, frames, np.zeros((1, 2)), window=range(4, 8))[1]
-    odds = np.array([2.8 + 1.5 * np.log(4), 1.4 - 1.5 * np.log(2), 1.4, -np.inf])
+    odds = np.array([2.8 + 1.5 * np.log(4), 1.4 - 1.5 * np.log(2), 1.4, -1.5 * np.log(8)])
     np.testing.assert_allclose(scores[0], 1 / (1 + np.exp(odds)), rtol=1e-5)
     assert scores.dtype == np.float32
     assert smoothed[0][1].tolist() == [0] and smoothed[0][2].tolist() == [[True, True, True, False]]

@@ -111,3 +111,24 @@ def test_who_is_not_seen_at_the_start_or_never_hidden_has_no_vote(known):
     odds = witnesses.visibility_odds([seen], frames, moved(pixels, 1), tracks + moved(pixels, 1)[:, None]
                                      - tracks[:, 1:2], 100)
     assert (odds[:, 0] > 1).all() and (odds[:, 2] < -1).all()
+
+
+def test_refined_scores_follow_what_tracks_say_of_visibility(truth_scene, truth_data, tmp_path):
+    """Also in a frame in which no flow arrives; points that say they are hidden make the same points hidden."""
+    shutil.copytree(truth_data, tmp_path / "data")
+    data, frames, random = DataDir.open(tmp_path / "data"), np.full(30, 2), np.random.default_rng(1)
+    pixels = random.uniform([4, 4], [51, 35], (30, 2)).astype(np.float32)
+    truth, _ = truth_scene.tracks(2, pixels)
+    positions, _ = truth_scene.tracks(2, random.uniform(0, [55, 39], (300, 2)))
+    scores = {}
+    for said in (True, False):
+        visible = np.full(positions.shape[:2], said)
+        visible[:, 2], visible[:3] = True, False
+        write_evidence(data.path, of_tracks("known", positions, visible, {(0, 2)}))
+        scores[said] = refinement.refine(data, frames, pixels, truth.astype(np.float32), np.zeros((30, 7)))[1]
+    others = np.arange(7) != 2
+    assert (scores[False] >= scores[True])[:, others].all()
+    changed = (scores[False] > scores[True] + 0.01)[:, others].any(axis=1)
+    assert changed.mean() > 0.8
+    nowhere = refinement.Walk(truth, np.full(truth.shape[:2], np.inf, np.float32), np.zeros(truth.shape[:2]))
+    assert np.isfinite(refinement.flow_odds(nowhere)).all()
