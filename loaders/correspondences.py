@@ -25,7 +25,7 @@ DEVICE_SHARE = 0.4  # of the free GPU memory may go to correspondences
 
 @dataclass(frozen=True)
 class MiningSettings:
-    """Running error maps: what was tuned; python -m benchmarks.sensitivity shows what it does."""
+    """Running error maps; python -m benchmarks.sensitivity --stages training shows what they do."""
 
     rate: float = 0.2  # by which a cell moves to the errors of a batch
     largest_error: float = 5.0  # px; larger ones count as this: they are outliers of the flow, mostly

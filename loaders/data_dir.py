@@ -1,6 +1,7 @@
 """The data directory: what preprocessing leaves on disk and everything else reads. The format exists only here.
 
-    manifest.json            format, version, video, settings of each stage, partners, pair counts, finished stages
+    manifest.json            format, version, video, settings of each stage, partners, pair counts, finished stages,
+                             flow_step, whether flow is chained; cuts and shots, what flow was asked for, checksums
     color/00000.png          frames, (H, W) RGB
     masks/00000.png          optional object masks, 0 or 255
     depth/00000.png          optional ranks of depth, or of inverse depth, 0 to 255: of a pixel among those of its frame
@@ -12,6 +13,7 @@
     valid/00000.npy          the same after chaining
     evidence/NAME.npz        optional correspondences that others gave, one file a source (see loaders/evidence.py)
     counts/00000.npy         uint16 (H, W): number of partners for which the pixel is valid (cycle or occluded)
+    adjacent/, ahead/        while flow is estimated: what its processes hand to one another
 
 Conventions: flow (..., 2) is (x, y) in pixels, flow(i, j)[y, x] moves pixel (x, y) of frame i to frame j; stored as
 integers of `flow_step` pixels. Letters: N frames of H x W, P_i partners of frame i in rising order.

@@ -29,7 +29,7 @@ from util import UserError, inside_image, length_unit
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """What was tuned, on scenes with depth (benchmarks/NOTES.md); python -m benchmarks.sensitivity shows what it does.
+    """What was tuned, on scenes (docs/method.md); python -m benchmarks.sensitivity shows what it does.
 
     Lengths in pixels of frames of up to 256 pixels a side, and in larger ones in proportion (util.length_unit).
     """
@@ -43,7 +43,7 @@ class TrackingSettings:
 
 SETTINGS = TrackingSettings()
 SMOOTHINGS = 8  # reweightings, which converge in fewer
-PINNED, HIDDEN = 1e3, 1e-3  # weight of the query, which is known, and of positions that are not seen, which give way
+KNOWN, HIDDEN = 1e3, 1e-3  # weight of the query, which is known, and of positions that are not seen, which give way
 LOST = 8.0  # px, where lengths are: an error that counts as much as if no flow arrived, in what is said of visibility
 POINTS_AT_ONCE = 2**13  # that flow carries, of all sources: few enough for the processor's cache
 
@@ -344,7 +344,7 @@ def smooth(tracks, frames, seen, unit=1.0):
     if num_frames < 3:
         return tracks
     weights = np.where(seen, 1.0, HIDDEN)
-    weights[np.arange(len(tracks)), frames] = PINNED
+    weights[np.arange(len(tracks)), frames] = KNOWN
     second = np.diff(np.eye(num_frames), 2, axis=0)
     stiff = SETTINGS.stiffness * second.T @ second
     bands = np.stack([np.pad(np.diag(stiff, k), (k, 0)) for k in (2, 1, 0)])

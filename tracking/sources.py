@@ -202,7 +202,7 @@ def track_queries(source, queries):
     occluded = (score > source.threshold) | ~inside_video(positions, video_size)
     tracks = Tracks(queries, positions, occluded, occlusion_score=score, depth=depth, frame_size=size,
                     video_size=video_size, fps=source.fps)
-    pin_queries(tracks)
+    fix_queries(tracks)
     return tracks
 
 
@@ -211,7 +211,7 @@ def chunk_option(chunk):
     return {} if chunk is None else {"chunk": chunk}
 
 
-def pin_queries(tracks):
+def fix_queries(tracks):
     """In each query's own frame: exactly the query's position, visible."""
     each, frames = np.arange(len(tracks.query_points)), tracks.query_points[:, 0].astype(int)
     tracks.tracks[each, frames] = tracks.query_points[:, [2, 1]]
