@@ -14,6 +14,7 @@ import importlib
 import tempfile
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from tqdm import tqdm
@@ -93,24 +94,14 @@ def scaled(settings, name, factor):
     return dataclasses.replace(settings, **{first: new})
 
 
-@contextlib.contextmanager
 def in_module(module, name, factor):
-    """Within the context one of a module's SETTINGS is multiplied."""
-    before, module.SETTINGS = module.SETTINGS, scaled(module.SETTINGS, name, factor)
-    try:
-        yield
-    finally:
-        module.SETTINGS = before
+    """A context within which one of a module's SETTINGS is multiplied."""
+    return mock.patch.object(module, "SETTINGS", scaled(module.SETTINGS, name, factor))
 
 
-@contextlib.contextmanager
 def same_motion(factor):
-    """Within the context util.SAME_MOTION is multiplied."""
-    before, util.SAME_MOTION = util.SAME_MOTION, util.SAME_MOTION * factor
-    try:
-        yield
-    finally:
-        util.SAME_MOTION = before
+    """A context within which util.SAME_MOTION is multiplied."""
+    return mock.patch.object(util, "SAME_MOTION", util.SAME_MOTION * factor)
 
 
 def changes(stage):

@@ -27,7 +27,7 @@ AROUND = 3  # pixels: how far around its end a motion is looked for, as trackers
 TELLING = 4.0  # pixels by which two motions have to differ to tell which of them the picture shows
 CHECKED = 4000  # correspondences that are compared, at most
 ENOUGH = 60  # of them have to be telling
-BY_CHANCE = 0.53  # share of motions that the picture prefers: others.: up to 0.5, its own: 0.57 to 0.8, mostly
+BY_CHANCE = 0.53  # share of motions that the picture prefers: another video's up to 0.5, its own 0.57 to 0.8, mostly
 COLUMNS = ["frame_1", "x_1", "y_1", "frame_2", "x_2", "y_2"]
 
 
@@ -170,6 +170,6 @@ def gather(data, sources, partners, workers=1, tell=print):
         tell(f"evidence: {len(evidence.frames)} correspondences of {evidence.source}")
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).data for array in (
             evidence.frames, evidence.points, evidence.weight))).hexdigest()
-        hints[f"points: {source.name}"] = PointFlow(replace(evidence, tracks=None, visible=None), source.name,
-                                                       digest, source.settings)
+        points = replace(evidence, tracks=None, visible=None)  # what processes need of it
+        hints[f"points: {source.name}"] = PointFlow(points, source.name, digest, source.settings)
     return hints

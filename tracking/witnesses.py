@@ -57,8 +57,10 @@ def visibility_odds(evidence, frames, pixels, tracks, side):
             continue
         for frame in np.unique(frames).tolist():
             rows, known = np.flatnonzero(frames == frame), np.flatnonzero(one.visible[:, frame])
+            if not len(known):
+                continue
             tree = cKDTree(one.tracks[known, frame])
-            for part in (rows[k : k + at_once] for k in range(0, len(rows) * bool(len(known)), at_once)):
+            for part in (rows[k : k + at_once] for k in range(0, len(rows), at_once)):
                 away, near = tree.query(pixels[part], k=min(NEIGHBOURS, len(known)),
                                         distance_upper_bound=SETTINGS.reach * side)
                 weight = 1 / (1 + np.square(away.reshape(len(part), -1) / (SETTINGS.spread * side)))  # 0 out of reach
