@@ -23,6 +23,8 @@ from benchmarks.experiments import RAFT_SMALL, command_line, publish
 from benchmarks.scenes import SceneFlow, make_scene
 from evaluation import report
 from flow.appearance import make_appearance
+from flow.batched.walk import BatchedWalk
+from flow.dis import DisFlow
 from flow.raft import RaftFlow
 from flow.raft_weights import load_raft
 from loaders.correspondences import CorrespondencePool
@@ -72,6 +74,20 @@ def check_raft(scene, device, weights):
 def load_weights(path):
     model, digest = load_raft(path)
     return model, path.name, digest
+
+
+def check_walk(scene, device):
+    """The walk in torch on the device against OpenCV's on the CPU: pixels that are right."""
+    shares, sources = [], [(0, [1, 4]), (3, [1])]
+    for walk in (DisFlow(), BatchedWalk(device)):
+        walk.load_frames(scene.video)
+        right = []
+        for (i, partners), flows in zip(sources, walk.flow_from_many(sources)):
+            for j, flow in zip(partners, flows):
+                truth, visible = scene.flow(i, j)
+                right.append(np.linalg.norm(torch.as_tensor(flow).cpu().numpy() - truth, axis=-1)[visible] < 1)
+        shares.append(float(np.mean(np.concatenate(right))))
+    yield Check("walk: visible pixels within 1 px, fewer than OpenCV's", 100 * max(0.0, shares[0] - shares[1]), 2, "%")
 
 
 def check_preprocessing(scene, device, work):
@@ -169,7 +185,7 @@ def all_checks(device, weights, work):
     scene = make_scene("occlusion", 0, 8, 64, 96)
     data = build(scene.video, work / "data", flow=SceneFlow(scene), device="cpu", quiet=True)
     parts = [functools.partial(check_raft, scene, device, weights), functools.partial(check_appearance, scene, device),
-             functools.partial(check_preprocessing, scene, device, work)]
+             functools.partial(check_walk, scene, device), functools.partial(check_preprocessing, scene, device, work)]
     parts += [functools.partial(check_objective, data, device, preset) for preset in SMALL]  # volume's is paper's, too
     parts += [functools.partial(check_graph, data, device, "default.txt")]
     parts += [functools.partial(check_training, data, device, work, preset) for preset in SMALL]

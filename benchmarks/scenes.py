@@ -449,7 +449,7 @@ class SceneFlow(Estimator):
     def load_frames(self, frames, adjacent=None):
         assert len(frames) == self.scene.num_frames, (len(frames), self.scene.num_frames)
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         """(P_i, H, W, 2) float32 flow of frame i to its partners."""
         flows = np.stack([self.scene.flow(i, j)[0] for j in partners])
         rng = np.random.default_rng([i, *partners])

@@ -12,7 +12,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from flow.dis import DisFlow
 from flow.estimator import Estimator
@@ -42,42 +41,29 @@ class FusedFlow(Estimator):
         self.description = {**self.description, "walk": self.walk.description}
 
     def load_frames(self, frames, adjacent=None):
-        for source in filter(None, self.sources.values()):
+        for source in self.sources.values():
             source.load_frames(frames)
-        self.walk.load_frames(frames, adjacent or self.adjacent)
+        self.walk.load_frames(frames, adjacent or (lambda i: next(iter(self.adjacent_many([i])))))
 
-    def flow_from(self, i, partners, ahead=None):
-        return self.walk.flow_from(i, partners, self.candidates(i, partners, ahead or {}))
+    def flow_from(self, i, partners):
+        return next(iter(self.flow_from_many([(i, partners)])))
 
-    def adjacent(self, i, ahead=None):
-        forth, back = (
-            self.candidates(*pair, {name: flows[k : k + 1] for name, flows in (ahead or {}).items()})
-            for k, pair in enumerate(there_and_back(i))
-        )
-        return self.walk.adjacent(i, {name: (*forth[name], *back[name]) for name in forth})
+    def flow_from_many(self, sources):
+        return self.walk.flow_from_many(sources, self.candidates(sources))
 
-    def candidates(self, i, partners, ahead):
-        """{name: flows (len(partners), H, W, 2)} of the sources; a source that is None is found ahead."""
-        found = {}
-        for name, source in self.sources.items():
-            flows = ahead[name] if source is None else source.flow_from(i, partners, ahead.get(name))
-            found[name] = flows.cpu().numpy() if isinstance(flows, torch.Tensor) else flows
-        return found
+    def adjacent_many(self, frames):
+        return self.walk.adjacent_many(frames, self.candidates([pair for i in frames for pair in there_and_back(i)]))
 
-    def ahead(self, sources):
-        found = {name: estimator.ahead(sources) for name, estimator in self.sources.items()}
-        return [{name: of_source[k] for name, of_source in found.items() if of_source[k] is not None} or None
-                for k in range(len(sources))]
-
-    def both_ways(self, frames):
-        found = iter(self.ahead([pair for i in frames for pair in there_and_back(i)]))
-        return [forth and {name: (*forth[name], *back[name]) for name in forth} for forth, back in zip(found, found)]
+    def candidates(self, sources):
+        """For each of several (i, partners) {name of a source: flows (len(partners), H, W, 2)}."""
+        found = {name: list(source.flow_from_many(sources)) for name, source in self.sources.items()}
+        return [{name: flows[k] for name, flows in found.items()} for k in range(len(sources))]
 
     def for_workers(self):
         workers = copy.copy(self)
         workers.walk = self.walk.for_workers()
         workers.sources = {name: source.for_workers() for name, source in self.sources.items()}
-        return workers
+        return workers if None not in (workers.walk, *workers.sources.values()) else None
 
 
 def walked_with_matches(frames, walk, describe=None):
@@ -117,7 +103,7 @@ class FlowFiles(Estimator):
         if not any(max(pair) < len(frames) for pair in self.files):
             raise UserError(f"--flow_files {self.folder}: no file for any of the frames 0 to {len(frames) - 1}")
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         """See Estimator; NaN where flow is unknown."""
         return np.stack([self.flow(i, j) for j in partners]) if partners else np.empty((0, *self.size, 2), np.float32)
 

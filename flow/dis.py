@@ -71,7 +71,7 @@ class PlainDis(Estimator):
         self.images = BoundedCache(lambda i: luminance(frames[i]))
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         flows = [self.dis.calc(self.images[i], self.images[j], None) for j in partners]
         return np.stack(flows) if flows else np.empty((0, *self.size, 2), np.float32)
 
@@ -110,7 +110,7 @@ class DisFlow(Estimator):
         appearance = CensusAppearance(settings=settings.census)
         self.frames = BoundedCache(
             lambda i: make_frame(walked[i], self.factor, self.labels(i, self.size)))
-        self.found = BoundedCache(adjacent or self.adjacent)
+        self.found = BoundedCache(adjacent or (lambda i: next(self.adjacent_many([i]))))
         self.reliable = BoundedCache(lambda pair: self.returns(*pair))
         self.features = BoundedCache(lambda i: appearance(walked[i]))
 
@@ -131,15 +131,19 @@ class DisFlow(Estimator):
         labels = self.layers.given(i) if self.layers is not None else None
         return labels if labels is None else cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
 
-    def flow_from(self, i, partners, ahead=None):
-        """See Estimator. ahead: hints {name: flows (len(partners), H, W, 2)}."""
-        hints = {j: {name: flows[k] for name, flows in (ahead or {}).items()} for k, j in enumerate(partners)}
+    def flow_from_many(self, sources, hints=None):
+        """See Estimator. hints: of each source {name: flows (len(partners), H, W, 2)}, numpy or torch."""
+        return (self.flow_from(*source, known) for source, known in zip(sources, hints or [None] * len(sources)))
+
+    def flow_from(self, i, partners, hints=None):
+        """See Estimator and flow_from_many."""
+        hints = [{name: as_array(flows[k]) for name, flows in (hints or {}).items()} for k in range(len(partners))]
         flows = np.empty((len(partners), *self.full_size, 2), np.float32)
         for steps in outwards(i, partners):
             reached = None
             for place, j in steps:
-                reached = self.advance(i, reached, j, self.between_shrunk(hints[j]))
-                flows[place] = self.finish(i, j, reached.flow, hints[j]) if self.shrunk > 1 else reached.flow
+                reached = self.advance(i, reached, j, self.between_shrunk(hints[place]))
+                flows[place] = self.finish(i, j, reached.flow, hints[place]) if self.shrunk > 1 else reached.flow
         return flows
 
     def between_shrunk(self, hints):
@@ -199,10 +203,14 @@ class DisFlow(Estimator):
 
     # From candidates to flow
 
-    def adjacent(self, i, ahead=None):
-        """See Estimator: (2, h, w, 2), between the frames as they are walked."""
-        hints = [{name: flows[k] for name, flows in (ahead or {}).items()} for k in (0, 1)]
-        return np.stack([self.adjacent_flow(i, i + 1, hints[0]), self.adjacent_flow(i + 1, i, hints[1])])
+    def adjacent_many(self, frames, hints=None):
+        """See Estimator: (2, h, w, 2) of each, between the frames as they are walked. hints: of each pair, i to i + 1
+        and back, {name: flows (1, H, W, 2)}.
+        """
+        hints = iter(hints or [{}] * 2 * len(frames))
+        for i in frames:
+            yield np.stack([self.adjacent_flow(*pair, {name: as_array(flows[0]) for name, flows in next(hints).items()})
+                            for pair in ((i, i + 1), (i + 1, i))])
 
     def step(self, i, j):
         """Flow (h, w, 2) between adjacent frames."""
@@ -290,6 +298,11 @@ def make_dis(finest_scale, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM):
     if finest_scale is not None:
         dis.setFinestScale(finest_scale)
     return dis
+
+
+def as_array(flow):
+    """A tensor on any device, or an array, as an array."""
+    return flow.cpu().numpy() if isinstance(flow, torch.Tensor) else flow
 
 
 def known(hints):

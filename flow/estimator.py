@@ -22,31 +22,20 @@ class Estimator:
         """
         raise NotImplementedError
 
-    def flow_from(self, i, partners, ahead=None):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), numpy, or torch on a GPU.
-
-        ahead: what the method of that name says of it, numpy or torch.
-        """
+    def flow_from(self, i, partners):
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), numpy, or torch on a GPU."""
         raise NotImplementedError
 
-    def adjacent(self, i, ahead=None):
-        """Of an estimator that walks: an array of flow from frame i to i + 1 and back, for the flow of many frames.
+    def flow_from_many(self, sources):
+        """The same for each of several (i, partners), one after the other; on a GPU together."""
+        return (self.flow_from(i, partners) for i, partners in sources)
 
-        ahead: what `both_ways` says.
+    def adjacent_many(self, frames):
+        """Of an estimator that walks: for each of several frames i, an array of what the flow of many frames needs to
+        know of the flow from frame i to i + 1 and back.
         """
         raise NotImplementedError
-
-    def ahead(self, sources):
-        """For each of several (i, partners) what one process finds for all, on a GPU: None, or what flow_from takes.
-
-        Where workers need it, {name: flows (len(partners), H, W, 2)}.
-        """
-        return [None] * len(sources)
-
-    def both_ways(self, frames):
-        """For each of several frames i the same of the pair (i, i + 1): None, or {name: flows (2, H, W, 2)}."""
-        return [None] * len(frames)
 
     def for_workers(self):
-        """The same for processes that are given what `ahead` says; None where that leaves them nothing to do."""
+        """The same for processes that share the frames out; None where this one alone does the work, on a GPU."""
         return self

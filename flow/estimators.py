@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flow.batched.walk import BatchedWalk
 from flow.dis import DisFlow
 from flow.raft import RaftFlow
 from flow.raft_weights import cached_large, download_large, load_raft
@@ -30,7 +31,7 @@ def make_estimator(
         raise UserError(f"--iters {iterations}: expected at least 1")
     device = pick_device(device)
     if name == "dis":
-        estimator = DisFlow(reason="asked for")
+        estimator = make_walk(device, "asked for")
     elif name == "raft":
         reason = "asked for" if raft_weights else "asked for, without --raft_weights"
         estimator = load_estimator(raft_weights or download_large(), iterations, device, reason)
@@ -45,10 +46,10 @@ def automatic_estimator(weights, iterations, device, image_size, num_pairs, fast
     if weights is not None:
         return load_estimator(weights, iterations, device, "the weights given")
     if fast:
-        return DisFlow(reason="speed was asked for")
+        return make_walk(device, "speed was asked for")
     present = cached_large()
     if not present.exists():
-        return DisFlow(reason="no RAFT weights here; --flow raft downloads some, --raft_weights names a file")
+        return make_walk(device, "no RAFT weights here; --flow raft downloads some, --raft_weights names a file")
     estimator = load_estimator(present, iterations, device, "weights found")
     if device.type != "cpu" or image_size is None:
         return estimator
@@ -58,8 +59,13 @@ def automatic_estimator(weights, iterations, device, image_size, num_pairs, fast
     print(f"flow: {estimate}")
     if seconds > AUTO_LIMIT_SECONDS:
         limit = f"more than {duration(AUTO_LIMIT_SECONDS)}; --raft_weights {present} insists"
-        return DisFlow(reason=f"{estimate}, {limit}")
+        return make_walk(device, f"{estimate}, {limit}")
     return estimator
+
+
+def make_walk(device, reason=""):
+    """Walked DIS: by OpenCV on a CPU, where processes share the frames out; on a GPU in torch, many pairs at once."""
+    return DisFlow(reason) if device.type == "cpu" else BatchedWalk(device, reason)
 
 
 def load_estimator(weights, iterations, device, reason):

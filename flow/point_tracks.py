@@ -47,7 +47,7 @@ class PointFlow(Estimator):
         self.size = frames[0].shape[:2]
         self.cell = max(1, round(max(self.size) / WORKING_SIDE))  # a hint need not be finer
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         """See Estimator; NaN where no point reaches."""
         flows = [self.flow(i, j) for j in partners]
         return np.stack(flows) if flows else np.empty((0, *self.size, 2), np.float32)

@@ -71,12 +71,9 @@ class RaftFlow(Estimator):
         self.padding = padding_for(*self.network_size)
         self.encoded = BoundedCache(self.encode, FEATURE_CACHE_BYTES, size=total_bytes)
 
-    def flow_from(self, i, partners, ahead=None):
-        flow = self.flow_from_many([(i, partners)])[0] if ahead is None else ahead
+    def flow_from(self, i, partners):
+        flow = self.flow_from_many([(i, partners)])[0]
         return flow.numpy() if self.device.type == "cpu" else flow
-
-    def ahead(self, sources):
-        return super().ahead(sources) if self.device.type == "cpu" else self.flow_from_many(sources)
 
     def for_workers(self):
         return self if self.device.type == "cpu" else None

@@ -13,7 +13,7 @@
     valid/00000.npy          the same after chaining
     evidence/NAME.npz        optional correspondences that others gave, one file a source (see loaders/evidence.py)
     counts/00000.npy         uint16 (H, W): number of partners for which the pixel is valid (cycle or occluded)
-    adjacent/, ahead/        while flow is estimated: what its processes hand to one another
+    adjacent/                while flow is estimated: flow between adjacent frames, for all processes
 
 Conventions: flow (..., 2) is (x, y) in pixels, flow(i, j)[y, x] moves pixel (x, y) of frame i to frame j; stored as
 integers of `flow_step` pixels. Letters: N frames of H x W, P_i partners of frame i in rising order.

@@ -17,7 +17,7 @@ import numpy as np
 
 from flow.appearance import Appearance, make_appearance
 from flow.candidates import FlowFiles, FusedFlow
-from flow.estimators import DisFlow, describe, make_estimator
+from flow.estimators import DisFlow, describe, make_estimator, make_walk
 from flow.layers import LayerSettings
 from flow.raft_weights import download_large, load_raft
 from loaders.data_dir import DataDir
@@ -233,7 +233,7 @@ def make_flow(data, hints, *, flow, raft_weights, iterations, files, fusion, dev
         return estimator
     reasons = dict.fromkeys(source.reason for source in sources.values())
     print(f"flow: walked DIS with {' and '.join(reasons)} as candidates")
-    return FusedFlow(sources, estimator.reason)
+    return FusedFlow(sources, estimator.reason, make_walk(device))
 
 
 def requested_estimator(data, flow, raft_weights, iterations, device, num_pairs):
@@ -242,7 +242,7 @@ def requested_estimator(data, flow, raft_weights, iterations, device, num_pairs)
     earlier = data.manifest.get("requested_flow", {})
     chosen = earlier.get("chosen") if earlier == {**requested, "chosen": earlier.get("chosen")} else None
     if flow == "auto" and chosen == "dis":
-        estimator = DisFlow(reason="as chosen before")
+        estimator = make_walk(device, "as chosen before")
         print(f"flow: {describe(estimator)} ({estimator.reason})")
     else:  # again, where it was chosen before, without measuring whether RAFT is fast enough
         image_size = None if flow == "auto" and chosen else (data.height, data.width)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from flow.layers import SURE, UNKNOWN, crossing
-from loaders.data_dir import DataDir, decode_flow, encode_flow, pack_mask, unpack_mask
+from loaders.data_dir import DataDir, encode_flow, pack_mask, unpack_mask
 from preprocess import chain as chaining
 from preprocess import filter as filtering
 from preprocess.labels import label_frames
 from util import BoundedCache, UserError
 
 FOLDERS = {  # what each stage writes; a stage that is done again makes those after it stale
-    "flow": ("adjacent", "ahead", "flow", "first_pass"),  # the last is what older versions may have left
+    "flow": ("adjacent", "ahead", "flow", "first_pass"),  # ahead and first_pass: what older versions may have left
     "filter": ("layers", "valid_direct"),
     "chain": ("flow_chained", "valid"),
     "counts": ("counts",),
@@ -111,38 +111,21 @@ class FrameWork:
             self.adjacent(i)
         return np.array(self.data.array("adjacent", i))
 
-    def adjacent(self, i, ahead=None):
-        """Flow between frame i and the next, on which the flow of many frames depends."""
+    def adjacent(self, *frames):
+        """Flow between frames and the next ones, on which the flow of many frames depends."""
         self.load()
-        self.data.write("adjacent", i, self.estimator.adjacent(i, self.taken_over(ahead)))
-        return 1
+        for i, flow in zip(frames, self.estimator.adjacent_many(frames)):
+            self.data.write("adjacent", i, flow)
+        return len(frames)
 
-    def flow(self, i, ahead=None):
-        """Flow to the partners."""
+    def flow(self, *frames):
+        """Flow to the partners, of one frame or of several at once."""
         self.load()
-        data, partners = self.data, self.data.partners(i)
-        flow = self.estimator.flow_from(i, partners, self.taken_over(ahead))
-        assert flow.shape == (len(partners), data.height, data.width, 2), flow.shape
-        data.write("flow", i, np.stack([encode_flow(one, data.flow_step) for one in flow]))
-        return len(partners)
-
-    def handed_over(self, ahead, name):
-        """What is found ahead {name: flows (P, H, W, 2)}, in a file for another process: its path and the names."""
-        if ahead is None:
-            return None
-        path = self.data.path / "ahead" / f"{name}.npy"
-        path.parent.mkdir(exist_ok=True)
-        np.save(path, [[encode_flow(one, self.data.flow_step) for one in flows] for flows in ahead.values()])
-        return path, list(ahead)
-
-    def taken_over(self, ahead):
-        """The inverse of handed_over; what was not handed over stays."""
-        if not isinstance(ahead, tuple):
-            return ahead
-        path, names = ahead
-        flows = decode_flow(np.load(path), self.data.flow_step)
-        path.unlink()
-        return dict(zip(names, flows))
+        data, sources = self.data, [(i, self.data.partners(i)) for i in frames]
+        for (i, partners), flow in zip(sources, self.estimator.flow_from_many(sources)):
+            assert flow.shape == (len(partners), data.height, data.width, 2), flow.shape
+            data.write("flow", i, np.stack([encode_flow(one, data.flow_step) for one in flow]))
+        return sum(len(partners) for _, partners in sources)
 
     def filter(self, i):
         """Cycle and occluded masks of the direct flow; empty for frames more than max_direct apart."""
@@ -186,26 +169,21 @@ def estimate_flow(data, work, workers, todo, bar):
     walks = todo and work.estimator.walks
     missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)] if walks else []
     with bar.steps("adjacent flow", len(missing)) as advance:
-        ahead = looked_ahead(work, missing, work.estimator.both_ways, pairs=2)
-        share_out("adjacent", zip(missing, ahead), work, workers, advance)
-    sources, longest = [(i, data.partners(i)) for i in todo], max(map(len, data.manifest["partners"]))
+        share_out("adjacent", at_once(missing, 2, work), work, workers, advance)
+    longest = max(map(len, data.manifest["partners"]))
     with bar.pairs("flow", data, todo) as advance:
-        ahead = looked_ahead(work, sources, work.estimator.ahead, longest)
-        share_out("flow", zip(todo, ahead), work, workers, advance)
-    for folder in ("adjacent", "ahead"):
-        data.remove(folder)
+        share_out("flow", at_once(todo, longest, work), work, workers, advance)
+    data.remove("adjacent")
     finish(data, "flow")
 
 
-def looked_ahead(work, items, find, pairs):
-    """What the estimator finds ahead of each of `items`, of so many pairs, on the GPU, several at once: a generator."""
-    if work.reader.device.type == "cpu":
-        yield from (None for _ in items)
-        return
-    work.load()
-    at_once = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // (8 * work.data.height * work.data.width * pairs)))
-    for first in range(0, len(items), at_once):
-        yield from find(items[first : first + at_once])
+def at_once(frames, pairs, work):
+    """Groups of the frames, of so many pairs each, whose flow is estimated together: several on a GPU."""
+    together = 1
+    if work.reader.device.type != "cpu":
+        together = FLOW_BYTES_AT_ONCE // (8 * work.data.height * work.data.width * pairs)
+        together = min(SOURCES_AT_ONCE, max(1, together))
+    return [frames[k : k + together] for k in range(0, len(frames), together)]
 
 
 def carry_layers(data, work, bar):
@@ -232,12 +210,9 @@ def chain_flow(data, work, workers, todo, bar):
     finish(data, "chain")
 
 
-def share_out(what, tasks, work, workers, advance):
-    """Have each task (frame, what is found ahead of it) done, by the workers or, where there are none, here."""
-    if workers is None:
-        done = (getattr(work, what)(*task) for task in tasks)
-    else:
-        done = workers.do(what, ((i, *(work.handed_over(one, f"{what}-{i}") for one in ahead)) for i, *ahead in tasks))
+def share_out(what, groups, work, workers, advance):
+    """Have each group of frames done, by the workers or, where there are none, here."""
+    done = (getattr(work, what)(*frames) for frames in groups) if workers is None else workers.do(what, groups)
     for pairs in done:
         advance(pairs)
 

@@ -90,8 +90,7 @@ READERS = {  # besides files.py, and what they read, after a look at it through 
     "loaders/sealed.py": "arrays, by parts", "preprocess/frames.py": "images that OpenCV cannot read, and hashes",
     "preprocess/labels.py": "palettes", "preprocess/tracker_models.py": "weights",
     "preprocess/trackers.py": "its own temporary file", "util.py": "hashes",
-    "tracking/polish.py": "its own temporary file",
-    "preprocess/stages.py": "its own temporary file", "pipeline/tasks.py": "its own log",
+    "tracking/polish.py": "its own temporary file", "pipeline/tasks.py": "its own log",
     "pipeline/status.py": "its own, of which a damaged one is written again", "viewer/page.py": "its own pages",
     "viewer/formats.py": "its own temporary folder", "loaders/pins.py": "a hash",
 }

@@ -17,7 +17,7 @@ def test_a_device_equals_itself_and_every_stage_is_in_the_table(tmp_path, monkey
               "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text()
     assert " NO " not in page and "BAD" not in capsys.readouterr().out
-    for name in ("census", "filter and chain", "default.txt: gradient", "volume.txt: mean distance of tracks",
+    for name in ("census", "walk: visible", "filter and chain", "default.txt: gradient", "volume.txt: mean distance of tracks",
                  "recorded step"):
         assert name in page
     for stage in (*stages.STAGES.values(), "training", "tracks of 1,000 points"):
@@ -31,7 +31,7 @@ def test_what_breaks_is_told_and_the_others_go_on(tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(gpu, "check_appearance", broken)
-    for name in ("check_raft", "check_objective", "check_graph", "check_training"):
+    for name in ("check_raft", "check_walk", "check_objective", "check_graph", "check_training"):
         monkeypatch.setattr(gpu, name, lambda *_: iter(()))
     found = list(gpu.all_checks(stages.pick_device("cpu"), tmp_path / "none", tmp_path))
     failed = [check for check in found if not check.passed]

@@ -29,7 +29,7 @@ class HalfSizedFlow(SceneFlow):
     def load_frames(self, frames, adjacent=None):
         pass
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         return super().flow_from(i + FIRST, [j + FIRST for j in partners]) + 0.5
 
 
@@ -41,7 +41,7 @@ class NoMotion(Estimator):
     def load_frames(self, frames, adjacent=None):
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         return np.zeros((len(partners), *self.size, 2), np.float32)
 
 

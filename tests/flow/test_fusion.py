@@ -1,10 +1,8 @@
 """Candidates of the walk: a right one helps, a wrong or unknown one does no harm. Flow files."""
 
-import pickle
 
 import numpy as np
 import pytest
-import torch
 
 import preprocess
 from benchmarks.scenes import make_scene
@@ -30,7 +28,7 @@ class Planted(Estimator):
     def load_frames(self, frames, adjacent=None):
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         self.asked.append(i)
         return np.stack([self.flow(i, j) for j in partners])
 
@@ -190,30 +188,3 @@ def test_without_fusion_files_are_stored_as_they_are(leaping, flow_files, tmp_pa
     np.testing.assert_array_equal(data.flow(1, 2), true_flow(1, 2))
     assert data.manifest["settings"]["flow"]["method"] == "files"
     assert not any(mask.any() for mask in data.valid(0, 2))  # there is no file
-
-
-# On a GPU
-
-
-class OnGpu(Planted):
-    """One whose flow the first process finds ahead; in a worker it has none."""
-
-    def ahead(self, sources):
-        return [torch.from_numpy(Planted.flow_from(self, i, partners)) for i, partners in sources]
-
-    def flow_from(self, i, partners, ahead=None):
-        return ahead
-
-    def for_workers(self):
-        return None
-
-
-def test_what_is_found_ahead_by_another_process_gives_the_same_flow(leaping):
-    here, first = FusedFlow({"planted": Planted(true_flow)}), FusedFlow({"planted": OnGpu(true_flow)})
-    here.load_frames(leaping)
-    expected = here.flow_from(0, PARTNERS)
-    worker = pickle.loads(pickle.dumps(first.for_workers()))
-    worker.load_frames(leaping)
-    found = [worker.adjacent(i, *first.both_ways([i])) for i in range(len(leaping) - 1)]
-    worker.load_frames(leaping, found.__getitem__)
-    assert np.array_equal(worker.flow_from(0, PARTNERS, *first.ahead([(0, PARTNERS)])), expected)

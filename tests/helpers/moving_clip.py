@@ -30,7 +30,7 @@ class MovingFlow(Estimator):
         self.frames = frames
         assert frames[len(frames) - 1].shape == (*SIZE, 3)
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         self.asked.append(i)
         flow = np.stack([np.broadcast_to(STEP * (j - i), (*SIZE, 2)) for j in partners])
         flow[[self.wrong(i, j) for j in partners]] = 7.3

@@ -109,10 +109,10 @@ def test_two_at_once_do_not_share_a_directory(tmp_path):
     pytest.importorskip("fcntl")
 
     class Nested(MovingFlow):
-        def flow_from(self, i, partners, ahead=None):
+        def flow_from(self, i, partners):
             with pytest.raises(UserError, match=rf"in use by process {os.getpid()} \("):
                 make(tmp_path / "data")
-            return super().flow_from(i, partners, ahead)
+            return super().flow_from(i, partners)
 
     make(tmp_path / "data", Nested())
 

@@ -25,7 +25,7 @@ def test_time_is_measured_on_one_pair_and_told(tmp_path, monkeypatch, capsys, wa
     monkeypatch.setattr("flow.estimators.time.perf_counter", lambda: next(clock))
     estimator = MovingFlow()
     estimator.walks = walks
-    estimator.adjacent = lambda i, ahead=None: estimator.flow_from(i, [i + 1])
+    estimator.adjacent_many = lambda frames: (estimator.flow_from(i, [i + 1]) for i in frames)
     make(tmp_path, estimator, quiet=False, workers=1)
     assert told.replace("300 s", "5 min") in capsys.readouterr().out
 

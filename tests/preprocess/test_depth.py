@@ -49,7 +49,7 @@ class Still(Estimator):
     def load_frames(self, frames, adjacent=None):
         self.size = frames[0].shape[:2]
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         return np.zeros((len(partners), *self.size, 2), np.float32)
 
 

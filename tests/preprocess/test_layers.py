@@ -3,8 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from flow.batched.walk import BatchedWalk
 from flow.dis import DisFlow
 from flow.estimator import Estimator
 from flow.images import comes_back
@@ -49,7 +51,7 @@ class Still(Estimator):
     def load_frames(self, frames, adjacent=None):
         pass
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         return np.zeros((len(partners), H, W, 2), np.float32)
 
 
@@ -169,6 +171,14 @@ def test_what_crosses_is_not_seen_in_the_walk(video):
         assert estimator.looks_alike(0, 1, still).all()  # nothing is known of frame 1
         expected = square(0) ^ square(2) if estimator is not workers else np.zeros((H, W), bool)
         assert (estimator.looks_alike(0, 2, still) == ~expected).all()
+
+
+def test_nor_in_the_walk_on_a_gpu(video):
+    walk, still = BatchedWalk("cpu"), torch.zeros(2, 2, H, W)
+    walk.take_layers(GivenLayers({k: square(k).astype(np.uint8) for k in (0, 2)}))
+    walk.load_frames(np.repeat(video[:1], N, axis=0))
+    alike = walk.looks_alike([0, 0], [1, 2], still)[:, 0].numpy()
+    assert alike[0].all() and (alike[1] == ~(square(0) ^ square(2))).all()
 
 
 def test_palette_unknown_and_several_objects(tmp_path, video):

@@ -79,7 +79,7 @@ def test_chains_of_long_clips_pass_where_direct_flow_is_trusted_over_one_frame_a
 class TornFlow(MovingFlow):
     """Flow of which a third is wrong, elsewhere in every pair."""
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         flow = np.array(super().flow_from(i, partners))
         for of_pair, j in zip(flow, partners):
             of_pair[np.random.default_rng([i, j]).random(SIZE) < 0.3] += 9

@@ -73,7 +73,7 @@ class Shift(Estimator):
     def load_frames(self, frames, adjacent=None):
         pass
 
-    def flow_from(self, i, partners, ahead=None):
+    def flow_from(self, i, partners):
         return np.stack([np.broadcast_to(np.float32((j - i) * STEP), (H, W, 2)) for j in partners])
 
 

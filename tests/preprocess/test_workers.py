@@ -12,11 +12,10 @@ import psutil
 import pytest
 import torch
 
-from flow.candidates import FusedFlow
-from flow.estimator import Estimator
 from loaders.data_dir import write_image
 from preprocess import build, stages
 from preprocess.workers import Workers
+from tests.helpers.moving_clip import MovingFlow, moving_clip
 from tests.helpers.paths import ROOT
 from util import UserError
 
@@ -133,35 +132,23 @@ def test_none_is_refused(clip, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-class FoundAhead(Estimator):
-    """The true flow of the clip, as a GPU has it: the first process alone can find it."""
+class OnGpu(MovingFlow):
+    """One that finds flow of several source frames together, in the first process alone."""
 
-    description = {"method": "true"}
-
-    def load_frames(self, frames, adjacent=None):
-        pass
-
-    def flow_from(self, i, partners, ahead=None):
-        return ahead if ahead is not None else self.ahead([(i, partners)])[0]
-
-    def ahead(self, sources):
-        return [torch.stack([torch.tensor([3.0, 1.0]).expand(*SIZE, 2) * (j - i) for j in partners])
-                for i, partners in sources]
+    def flow_from_many(self, sources):
+        self.together = [*getattr(self, "together", []), [i for i, _ in sources]]
+        return [torch.from_numpy(self.flow_from(*source)) for source in sources]
 
     def for_workers(self):
         return None
 
 
-def test_workers_are_handed_what_the_first_process_finds_ahead(clip, tmp_path, monkeypatch):
-    def looked_ahead(work, items, find, pairs):
-        work.load()
-        return iter(find(items))
-
-    options = {"flow": FusedFlow({"true": FoundAhead()}), "device": "cpu", "quiet": True}
-    expected = build(clip, tmp_path / "alone", workers=1, **options)
-    monkeypatch.setattr(stages, "looked_ahead", looked_ahead)
-    build(clip, tmp_path / "shared", workers=2, **options)
-    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
-    true = np.array([3, 1]) * np.array(expected.partners(0))[:, None]
-    apart = np.linalg.norm(expected.flow_fixed(0) * expected.flow_step - true[:, None, None], axis=-1)
-    assert np.median(apart, axis=(1, 2)).max() < 0.1
+def test_on_a_gpu_several_frames_are_estimated_together_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "at_once", lambda frames, *_: [frames[:2], frames[2:]] if frames else [])
+    estimator = OnGpu()
+    build(moving_clip(), tmp_path / "together", flow=estimator, workers=2, device="cpu", quiet=True)
+    build(moving_clip(), tmp_path / "alone", flow=MovingFlow(), workers=1, device="cpu", quiet=True)
+    assert estimator.together == [[0, 1], [2, 3, 4, 5]]
+    together, alone = ({name: bytes for name, bytes in contents(tmp_path / where).items() if name.startswith("flow")}
+                       for where in ("together", "alone"))
+    assert together == alone and together
