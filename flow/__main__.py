@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from flow.candidates import walked_with_matches
+from flow.dis import as_array
 from flow.estimators import make_estimator
 from flow.formats import flow_to_color, read_image, write_flo
 from util import UserError, atomic_path, command
@@ -43,7 +44,7 @@ def main(arguments=None):
         estimator = walked_with_matches(frames, estimator)
     else:
         estimator.load_frames(frames)
-    flow = estimator.flow_from(0, [1])[0]
+    flow = as_array(estimator.flow_from(0, [1])[0])
     write_flo(out, flow)
     if args.png:
         with atomic_path(out.with_suffix(".png")) as temporary:

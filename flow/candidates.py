@@ -24,14 +24,15 @@ from util import UserError
 class FusedFlow(Estimator):
     """Flow estimator: walked DIS with the flow of others as candidates.
 
-    sources: {name: flow estimator}, whose flow may be NaN. walk: a DisFlow.
+    sources: {name: flow estimator}, whose flow may be NaN. walk: a DisFlow, or on a GPU a BatchedWalk (see
+    flow.estimators.make_walk).
     """
 
     walks = True
 
     def __init__(self, sources, reason="", walk=None):
         self.sources, self.reason = sources, reason
-        self.walk = walk or DisFlow()
+        self.walk, self.flows_held = walk or DisFlow(), 1 + len(sources)
         self.description = {"method": "fused", "walk": self.walk.description,
                             "candidates": {name: source.description for name, source in sources.items()}}
 

@@ -13,17 +13,18 @@ class Estimator:
 
     description = {}
     reason = ""
-    walks = False  # whether flow depends on what `adjacent` finds
+    walks = False  # whether flow depends on what `adjacent_many` finds
+    flows_held = 1  # float32 flows that are held at once for each that is asked for
 
     def load_frames(self, frames, adjacent=None):
         """Take the frames of a video: (N, H, W, 3) uint8, or a sequence of (H, W, 3).
 
-        adjacent: what self.adjacent has found already, by frame; None: it is found here when it is needed.
+        adjacent: frame -> what adjacent_many has found of it already; None: it is found here when it is needed.
         """
         raise NotImplementedError
 
     def flow_from(self, i, partners):
-        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), numpy, or torch on a GPU."""
+        """Flow from frame i to each of `partners` -> float32 (len(partners), H, W, 2), numpy or torch."""
         raise NotImplementedError
 
     def flow_from_many(self, sources):

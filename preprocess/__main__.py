@@ -246,7 +246,8 @@ def add_other_options(group):
         type=whole,
         metavar="N",
         help="processes that share the source frames, each with one thread and up to about 1.5 GB of memory; the "
-        "result does not depend on it (default: one for each core, as memory allows; one for a small video)",
+        "result does not depend on it; one process feeds a GPU (default: one for each core, as memory allows; one for "
+        "a small video)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
 

@@ -331,7 +331,7 @@ def crew(data, estimator, plan, frames, device):
         if count < 2 or for_workers is None:
             yield None
             return
-        if device.type != "cpu":  # workers only walk: they open no GPU
+        if device.type != "cpu":  # workers only find flow, on the CPU: they open no GPU
             plan = replace(plan, appearance=None)
         with Workers(count, open_work, data.path, for_workers, plan) as workers:
             yield workers

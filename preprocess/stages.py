@@ -1,7 +1,7 @@
 """The stages after the frames: flow -> filter -> chain -> counts. Each does the source frames it is given.
 
 A stage writes one file per source frame; a file that is there is complete (see loaders.data_dir), so what is finished
-is kept whatever interrupts it. One source frame's pairs are in memory at a time.
+is kept whatever interrupts it. One source frame's pairs are in memory at a time; for a GPU, those of several.
 """
 
 import numpy as np
@@ -169,20 +169,20 @@ def estimate_flow(data, work, workers, todo, bar):
     walks = todo and work.estimator.walks
     missing = [i for i in range(data.num_frames - 1) if not data.has("adjacent", i)] if walks else []
     with bar.steps("adjacent flow", len(missing)) as advance:
-        share_out("adjacent", at_once(missing, 2, work), work, workers, advance)
+        share_out("adjacent", at_once(missing, 2, work, workers), work, workers, advance)
     longest = max(map(len, data.manifest["partners"]))
     with bar.pairs("flow", data, todo) as advance:
-        share_out("flow", at_once(todo, longest, work), work, workers, advance)
+        share_out("flow", at_once(todo, longest, work, workers), work, workers, advance)
     data.remove("adjacent")
     finish(data, "flow")
 
 
-def at_once(frames, pairs, work):
-    """Groups of the frames, of so many pairs each, whose flow is estimated together: several on a GPU."""
+def at_once(frames, pairs, work, workers):
+    """Groups of the frames, of so many pairs each, whose flow is estimated together: several here, for a GPU."""
     together = 1
-    if work.reader.device.type != "cpu":
-        together = FLOW_BYTES_AT_ONCE // (8 * work.data.height * work.data.width * pairs)
-        together = min(SOURCES_AT_ONCE, max(1, together))
+    if workers is None and work.reader.device.type != "cpu":
+        held = 8 * work.data.height * work.data.width * pairs * work.estimator.flows_held
+        together = min(SOURCES_AT_ONCE, max(1, FLOW_BYTES_AT_ONCE // held))
     return [frames[k : k + together] for k in range(0, len(frames), together)]
 
 

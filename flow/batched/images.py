@@ -3,6 +3,9 @@
 Conventions: images float32 (B, C, H, W) in levels, 0 to 255; flow (B, 2, H, W), (x, y) in pixels of its images.
 """
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -37,8 +40,24 @@ def blur(values, side):
 
 
 def shrink(values, size):
-    """(B, C, H', W') -> (B, C, *size), averaged over what falls into a pixel."""
-    return values if values.shape[-2:] == tuple(size) else F.interpolate(values, size, mode="area")
+    """(B, C, H', W'), maybe NaN -> (B, C, *size), averaged over what falls into a pixel, as far as it does."""
+    if values.shape[-2:] == tuple(size):
+        return values
+    if all(before % after == 0 for before, after in zip(values.shape[-2:], size)):
+        return F.interpolate(values, size, mode="area")
+    down, across = (shares(before, after, values.device) for before, after in zip(values.shape[-2:], size))
+    unknown = values.isnan()
+    averaged = down @ values.masked_fill(unknown, 0) @ across.T
+    return averaged.masked_fill((down @ unknown.float() @ across.T) > 0, torch.nan)
+
+
+@lru_cache(maxsize=32)  # sizes: a pyramid has a few
+def shares(before, after, device):
+    """(after, before): what each of so many pixels along a side counts in each of fewer ones."""
+    start, end = (np.arange(before)[None] + step for step in (0, 1))
+    low, high = (np.arange(after)[:, None] * before / after + step * before / after for step in (0, 1))
+    overlap = (np.minimum(end, high) - np.maximum(start, low)).clip(min=0)
+    return torch.from_numpy(np.float32(overlap * after / before)).to(device)
 
 
 def resize(values, size):
@@ -49,8 +68,8 @@ def resize(values, size):
 
 def resize_flow(flow, size, how=resize):
     """Flow (B, 2, H, W), maybe NaN, as that of images of another size, in their pixels."""
-    scale = flow.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]])
-    return how(flow, size) * scale[:, None, None]
+    x, y = how(flow, size).unbind(1)
+    return torch.stack([x * (size[1] / flow.shape[3]), y * (size[0] / flow.shape[2])], dim=1)
 
 
 def shrink_flow(flow, size):

@@ -5,6 +5,7 @@ fewer: those are there no more often than never, as nothing follows them.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -18,7 +19,7 @@ NEVER = 1e4  # levels that a motion costs that is not there
 def assign_motions(flow, pairs, settings):
     """Flow (B, 2, H, W) in which pixels that may move by one of a few affine motions do; pairs: of batched.pairs."""
     size = flow.shape[-2:]
-    finder = Finder(size, settings, flow.device)
+    finder = finder_of(size, settings, flow.device)
     motions, there = finder.find(flow)
     candidates = [flow, *(finder.flow(motions[:, k]) for k in range(motions.shape[1]))]
     costs = costs_of_motions(candidates, [pairs.colour_error(candidate) for candidate in candidates], there, settings)
@@ -27,6 +28,12 @@ def assign_motions(flow, pairs, settings):
     for k, candidate in enumerate(candidates[1:], start=1):
         chosen = torch.where(label == k, candidate, chosen)
     return chosen
+
+
+@lru_cache(maxsize=2)
+def finder_of(size, settings, device):
+    """The Finder for frames of a size."""
+    return Finder(size, settings, device)
 
 
 class Finder:
@@ -94,8 +101,10 @@ def covering(explains, count):
 def fit(basis, flow, used):
     """Least squares: basis (..., n, 3), flow (..., n, 2), which are used (..., n) -> motions (..., 3, 2)."""
     weighted = (basis * used[..., None]).transpose(-1, -2).double()
-    lean = torch.diag(basis.new_tensor([1e-3, 1e-3, 1e-6])).double()  # as in flow.motions
-    return torch.linalg.solve(weighted @ basis.double() + lean, weighted @ flow.double()).float()
+    normal = weighted @ basis.double()
+    normal.diagonal(dim1=-2, dim2=-1)[..., :2] += 1e-3  # as in flow.motions
+    normal.diagonal(dim1=-2, dim2=-1)[..., 2] += 1e-6
+    return torch.linalg.solve_ex(normal, weighted @ flow.double()).result.float()
 
 
 def costs_of_motions(candidates, errors, there, settings):

@@ -6,6 +6,7 @@ Conventions: as in flow.batched.images; errors (B, 1, H, W). Candidates are {nam
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from flow.batched.images import at_exposure, blur, exposure, pixel_grid, resize_flow, sample, sample_along, shrink
@@ -14,29 +15,28 @@ from flow.pair import SMALL_WINDOW, make_frame
 
 
 class Frames(NamedTuple):
-    """Frames and the images made of them, float32; see flow.pair.Frame."""
+    """Frames and the images made of them: uint8 of one, float32 of several together; see flow.pair.Frame."""
 
     pixels: torch.Tensor  # (B, 3, H, W)
     luminance: torch.Tensor  # (B, 1, H', W')
     colours: torch.Tensor  # (B, 3, H', W')
-    labels: torch.Tensor  # (B, 1, H, W), UNKNOWN where no layer is known
+    labels: torch.Tensor | None  # (B, 1, H, W), UNKNOWN where no layer is known
 
     @property
     def nbytes(self):
-        return sum(part.nbytes for part in self)
+        return sum(part.nbytes for part in self if part is not None)
 
     @classmethod
     def of(cls, pixels, factor, labels, device):
-        """A batch of one: pixels uint8 (H, W, 3), labels uint8 (H, W) or None; see flow.pair.make_frame."""
-        frame = make_frame(pixels, factor)
-        labels = torch.full(frame.pixels.shape[:2], UNKNOWN) if labels is None else torch.from_numpy(labels)
-        images = torch.from_numpy(frame.luminance)[..., None], torch.from_numpy(frame.colours), labels[..., None]
-        on_device = (image.to(device).float().permute(2, 0, 1)[None] for image in images)
-        return cls(torch.from_numpy(frame.pixels).to(device).float().permute(2, 0, 1)[None], *on_device)
+        """Of one: pixels uint8 (H, W, 3), labels uint8 (H, W), or None where no frame has any; see make_frame."""
+        images = (image if image is None else torch.from_numpy(np.atleast_3d(image)).to(device).permute(2, 0, 1)[None]
+                  for image in make_frame(pixels, factor, labels))
+        return cls(*images)
 
     @classmethod
     def together(cls, frames):
-        return cls(*(torch.cat(parts) for parts in zip(*frames)))
+        """Of several that are each of one."""
+        return cls(*(None if parts[0] is None else torch.cat(parts).float() for parts in zip(*frames)))
 
 
 class Pairs:
@@ -77,7 +77,9 @@ class Pairs:
         return blur(self.colour_error(flow), self.settings.window)
 
     def crossed(self, flow):
-        """What the flow costs where it leads from one layer to another."""
+        """What the flow costs where it leads from one layer to another; 0 where there are no layers."""
+        if self.first.labels is None:
+            return 0
         return self.settings.largest_error * crossing(self.first, self.second, flow).float()
 
 
@@ -98,7 +100,7 @@ def inside(positions):
 
 def fuse(candidates, error):
     """Flow: at each pixel that of the candidate of least error(flow); of equals, of the one named first."""
-    (flow, *others), least = candidates.values(), None
+    flow, *others = candidates.values()
     least = error(flow)
     for other in others:
         cost = error(other)

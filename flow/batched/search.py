@@ -1,9 +1,9 @@
 """Dense inverse search for many pairs at once (Kroeger et al., "Fast Optical Flow using DIS", ECCV 2016), in torch.
 
 From coarse to fine: patches of the first image are moved over the second by Gauss-Newton steps, their flow is averaged
-where they overlap, and refined by a variational method (Brox et al., ECCV 2004). It follows OpenCV's DISOpticalFlow,
-whose constants it has; but patches look at their neighbours' flow all at once and not one after the other, so that
-a GPU has something to do.
+where they overlap, and refined by a variational method (Brox et al., ECCV 2004), whose weights are those of OpenCV's
+DISOpticalFlow. Other than there, patches look at their neighbours' flow all at once, so that a GPU has something to do;
+their steps are not shortened, so that fewer will do; and they stand 4 pixels apart, for 2 to 4.
 
 Conventions: images float32 (B, 1, H, W) in levels, 0 to 255; flow (B, 2, H, W), (x, y) in pixels; n patches (B, n).
 """
@@ -17,6 +17,7 @@ from flow.batched.images import pixel_grid, resize_flow, sample_along, shrink
 
 PATCH, STRIDE = 8, 4  # pixels
 ROUNDS, STEPS = 3, 5  # a round: patches take their neighbours' flow where it is better, then so many steps
+DAMPING, LONGEST = 1.0, 2.0  # squared levels of a patch, without which nothing moves; pixels of a step, at most
 ALPHA, DELTA, GAMMA = 20.0, 5.0, 10.0  # weights of smoothness, brightness and its gradient
 FIXED_POINTS, SWEEPS, OMEGA = 5, 5, 1.6  # of the variational method; its sweeps overrelax by omega
 ZETA, EPSILON = 0.1, 0.001  # what gradients are at least; below it differences count squared
@@ -88,8 +89,7 @@ class Patches:
         self.x, self.y = self.unfolded(gradients).unbind(1)
         self.x_0, self.y_0 = (v - v.mean(1, keepdim=True) for v in (self.x, self.y))
         xx, xy, yy = (self.x_0 * self.x_0).sum(1), (self.x_0 * self.y_0).sum(1), (self.y_0 * self.y_0).sum(1)
-        damped = 1.0  # squared levels a pixel: where there is no texture nothing moves
-        xx, yy = xx + damped, yy + damped
+        xx, yy = xx + DAMPING, yy + DAMPING
         self.inverse = torch.stack([yy, -xy, xx], dim=1) / (xx * yy - xy * xy)[:, None]
         places = self.unfolded(pixel_grid(self.size, first.device))  # (1, 2, PATCH^2, n)
         self.places = places.expand(count, -1, -1, -1)
@@ -142,11 +142,11 @@ class Patches:
         return best
 
     def step(self, off):
-        """The Gauss-Newton step (B, 2, rows, columns) against differences (B, PATCH^2, n), at most a pixel or two."""
+        """The Gauss-Newton step (B, 2, rows, columns) against differences (B, PATCH^2, n), at most LONGEST."""
         along_x, along_y = (self.x_0 * off).sum(1), (self.y_0 * off).sum(1)
         a, b, c = self.inverse.unbind(1)
         step = torch.stack([a * along_x + b * along_y, b * along_x + c * along_y], dim=1)
-        return step.clamp(-2, 2).unflatten(2, self.grid)
+        return step.clamp(-LONGEST, LONGEST).unflatten(2, self.grid)
 
     def averaged(self, flow):
         """Flow (B, 2, H, W) of pixels: the mean over patches, of which those count more that explain the pixel."""
@@ -196,33 +196,35 @@ def relax(flow, change, data, pull, checks):
     """Sweeps of overrelaxation over the linearised problem, every second pixel at once."""
     xx, xy, yy = data
     edges = smooth_edges(flow + change)
-    total = sum(edges)
-    pull = pull + sum(edge * (other - flow) for edge, other in zip(edges, neighbours(flow)))
+    total = edges[0] + edges[1] + edges[2] + edges[3]
+    xx, yy = xx + total, yy + total
+    determinant = xx * yy - xy * xy
+    own, crossed = torch.cat([yy, xx], dim=1) / determinant, -xy / determinant  # the inverse of each pixel's own part
+    pull = from_neighbours(flow, edges, pull - total * flow)
     for _ in range(SWEEPS):
         for check in checks:
-            around = pull + sum(edge * other for edge, other in zip(edges, neighbours(change)))
-            u, v = change.split(1, dim=1)
-            new_u = (1 - OMEGA) * u + OMEGA * (around[:, :1] - xy * v) / (xx + total)
-            u = torch.where(check, new_u, u)
-            new_v = (1 - OMEGA) * v + OMEGA * (around[:, 1:] - xy * u) / (yy + total)
-            change = torch.cat([u, torch.where(check, new_v, v)], dim=1)
+            around = from_neighbours(change, edges, pull)
+            new = torch.addcmul(own * around, crossed, around.flip(1))
+            change = torch.lerp(change, new, check)
     return change
 
 
-def neighbours(values):
-    """Values of the pixel to the right, to the left, below and above."""
-    return [shifted(values, by, axis) for axis in (3, 2) for by in (-1, 1)]
+def from_neighbours(values, edges, start):
+    """start (B, 2, H, W) and the values to the right, to the left, below and above of it, each times its edge."""
+    padded, (height, width) = F.pad(values, (1, 1, 1, 1)), values.shape[-2:]
+    for edge, (y, x) in zip(edges, ((1, 2), (1, 0), (2, 1), (0, 1))):
+        start = torch.addcmul(start, edge, padded[:, :, y : y + height, x : x + width])
+    return start
 
 
 def smooth_edges(flow):
     """How stiffly each pixel is bound to the pixel to the right, to the left, below and above: 0 beyond the border."""
-    ahead = [shifted(flow, -1, axis) - flow for axis in (3, 2)]
-    stiff = ALPHA / (sum(step.square().sum(1, keepdim=True) for step in ahead) + EPSILON**2).sqrt()
-    right, below = stiff.clone(), stiff.clone()
-    right[..., -1], below[..., -1, :] = 0, 0
-    left, above = shifted(right, 1, 3), shifted(below, 1, 2)
-    left[..., 0], above[..., 0, :] = 0, 0
-    return right, left, below, above
+    right, below = flow.diff(dim=3), flow.diff(dim=2)
+    squared = F.pad(right.square().sum(1, keepdim=True), (0, 1))
+    squared = squared + F.pad(below.square().sum(1, keepdim=True), (0, 0, 0, 1))
+    stiff = ALPHA * (squared + EPSILON**2).rsqrt()
+    right, below = stiff[..., :-1], stiff[..., :-1, :]
+    return F.pad(right, (0, 1)), F.pad(right, (1, 0)), F.pad(below, (0, 0, 0, 1)), F.pad(below, (0, 0, 1, 0))
 
 
 def slopes(image):
@@ -231,7 +233,7 @@ def slopes(image):
 
 
 def checkerboard(flow):
-    """bool (H, W): every second pixel, and the others."""
+    """(H, W): how far every second pixel is overrelaxed, and then the others."""
     height, width = flow.shape[-2:]
-    odd = (torch.arange(height, device=flow.device)[:, None] + torch.arange(width, device=flow.device)) % 2 == 1
-    return ~odd, odd
+    odd = (torch.arange(height, device=flow.device)[:, None] + torch.arange(width, device=flow.device)) % 2
+    return OMEGA * (1 - odd).float(), OMEGA * odd.float()

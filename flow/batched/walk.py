@@ -5,8 +5,10 @@ where nothing is known. What comes in and goes out is (P, H, W, 2), as estimator
 """
 
 import itertools
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from flow.appearance import FEATURE_THRESHOLD, CensusAppearance, cosine
@@ -16,7 +18,6 @@ from flow.batched.images import (
     comes_back,
     exposure,
     pixel_grid,
-    resize,
     resize_flow,
     sample_along,
     shrink_flow,
@@ -26,11 +27,13 @@ from flow.batched.pairs import Frames, Pairs, crossing, fuse, inside
 from flow.batched.search import InverseSearch
 from flow.dis import CODE, DisFlow, DisSettings, Shrunk
 from flow.images import WORKING_SIDE
+from flow.layers import UNKNOWN
 from flow.upsampling import around, shrunk_size, times_shrunk
 from flow.walks import outwards
 from util import BoundedCache, source_hash
 
 BATCHED_CODE = [f"flow.batched.{name}" for name in ("walk", "images", "pairs", "motions", "fill", "search")]
+CACHE_BYTES = 2**28  # of the frames, of their features, ... on the device, each
 PIXELS_AT_ONCE = 2**22  # of the frames of all pairs that are finished together, which bounds the memory
 
 
@@ -73,15 +76,22 @@ class BatchedWalk(DisFlow):
         self.refinement = InverseSearch(self.factor - 1)  # of assigned flow: up to the frames' own scale
         walked = Shrunk(frames, self.size) if self.shrunk > 1 else frames
         appearance = CensusAppearance(self.device, self.settings.census)
-        self.features = BoundedCache(lambda i: appearance(walked[i]))
-        self.frames = BoundedCache(lambda i: self.frame(walked, i, self.factor))
-        self.full_frames = BoundedCache(lambda i: self.frame(frames, i, 1))
+        self.features = BoundedCache(lambda i: appearance(walked[i]), CACHE_BYTES)
+        self.frames = BoundedCache(lambda i: self.frame(walked[i], i, self.factor), CACHE_BYTES)
+        self.full_frames = BoundedCache(lambda i: self.frame(frames[i], i, 1), CACHE_BYTES)
         adjacent = adjacent or (lambda i: self.adjacent_many([i])[0])
-        self.found = BoundedCache(lambda i: torch.from_numpy(adjacent(i)).to(self.device).permute(0, 3, 1, 2))
+        self.found = BoundedCache(lambda i: self.on_device(adjacent(i)), CACHE_BYTES)
 
-    def frame(self, frames, i, factor):
+    def on_device(self, flows):
+        """(P, H, W, 2), numpy or torch -> (P, 2, H, W)."""
+        return torch.as_tensor(flows).to(self.device).permute(0, 3, 1, 2)
+
+    def frame(self, pixels, i, factor):
         """Frames of one."""
-        return Frames.of(frames[i], factor, self.labels(i, frames[i].shape[:2]), self.device)
+        labels = self.labels(i, pixels.shape[:2])
+        if labels is None and self.layers is not None:
+            labels = np.full(pixels.shape[:2], UNKNOWN, np.uint8)
+        return Frames.of(pixels, factor, labels, self.device)
 
     # Estimator
 
@@ -95,14 +105,15 @@ class BatchedWalk(DisFlow):
     def flow_from_many(self, sources, hints=None):
         """See DisFlow -> a list of tensors."""
         flows = [torch.empty(len(partners), *self.full_size, 2, device=self.device) for _, partners in sources]
-        hints = [self.on_device(of_source) for of_source in hints or [{}] * len(sources)]
+        hints = hints or [{}] * len(sources)
         walks = [(s, steps) for s, (i, partners) in enumerate(sources) for steps in outwards(i, partners)]
         reached, before = None, walks
         for step in range(max((len(steps) for _, steps in walks), default=0)):
             active = [(s, steps) for s, steps in walks if step < len(steps)]
             reached = reached and reached.of([k for k, (_, steps) in enumerate(before) if step < len(steps)])
             here, (places, there) = [s for s, _ in active], zip(*(steps[step] for _, steps in active))
-            asked = together([{name: of[place] for name, of in hints[s].items()} for s, place in zip(here, places)])
+            asked = [{name: flows[place] for name, flows in hints[s].items()} for s, place in zip(here, places)]
+            asked = self.together(asked)
             first, before = [sources[s][0] for s in here], active
             reached = self.advance(first, reached, list(there), self.between_shrunk(asked))
             found = self.finish(first, there, reached.flow, asked) if self.shrunk > 1 else reached.flow
@@ -114,16 +125,15 @@ class BatchedWalk(DisFlow):
     def adjacent_many(self, frames, hints=None):
         """See DisFlow."""
         first, second = zip(*(pair for i in frames for pair in ((i, i + 1), (i + 1, i))))
-        hints = map(self.on_device, hints or [{}] * len(first))
-        asked = together([{name: flows[0] for name, flows in of_pair.items()} for of_pair in hints])
+        asked = self.together([{name: flows[0] for name, flows in of.items()} for of in hints or [{}] * len(first)])
         own = self.search_adjacent(first, second)
         flow = self.fuse_hints(first, second, own, self.between_shrunk(asked))
         flow = self.assign_and_refine(first, second, flow)
         return flow.permute(0, 2, 3, 1).unflatten(0, (-1, 2)).cpu().numpy()
 
-    def on_device(self, hints):
-        """{name: (P, H, W, 2)}, numpy or torch -> {name: (P, 2, H, W)}."""
-        return {name: torch.as_tensor(flows).to(self.device).permute(0, 3, 1, 2) for name, flows in hints.items()}
+    def together(self, hints):
+        """[{name: flow (H, W, 2)}] of several pairs, all of the same names -> {name: (B, 2, H, W)}."""
+        return {name: self.on_device(torch.stack([torch.as_tensor(of[name]) for of in hints])) for name in hints[0]}
 
     def between_shrunk(self, hints):
         return {name: shrink_flow(hint, self.size) for name, hint in hints.items()}
@@ -234,11 +244,6 @@ class BatchedWalk(DisFlow):
         return pairs.gain, pairs.offset
 
 
-def together(hints):
-    """[{name: flow (2, H, W)}] of several pairs, all of the same names -> {name: (B, 2, H, W)}."""
-    return {name: torch.stack([of[name] for of in hints]) for name in hints[0]}
-
-
 def filled(hints, flow):
     """Hints that are the flow (B, 2, H, W) where they are unknown."""
     return {name: torch.where(hint.isfinite().all(1, keepdim=True), hint, flow) for name, hint in hints.items()}
@@ -246,9 +251,12 @@ def filled(hints, flow):
 
 def upsampled(flow, size):
     """Candidates for the flow of frames of size (H, W), of flow between shrunk ones: see flow.upsampling."""
-    scale = flow.new_tensor([size[1] / flow.shape[3], size[0] / flow.shape[2]])[:, None, None]
     rows, columns = ([torch.from_numpy(places).to(flow.device) for places in around(side, shrunk)]
                      for side, shrunk in zip(size, flow.shape[-2:]))
-    each = {(down, across): flow[:, :, y][..., x] * scale
+
+    def of_each(flow, size, y, x):
+        return flow[:, :, y][..., x]
+
+    each = {(down, across): resize_flow(flow, size, partial(of_each, y=y, x=x))
             for (down, y), (across, x) in itertools.product(enumerate(rows), enumerate(columns))}
-    return {"between": resize(flow, size) * scale, **each}
+    return {"between": resize_flow(flow, size), **each}

@@ -17,7 +17,7 @@ def test_a_device_equals_itself_and_every_stage_is_in_the_table(tmp_path, monkey
               "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text()
     assert " NO " not in page and "BAD" not in capsys.readouterr().out
-    for name in ("census", "walk: visible", "filter and chain", "default.txt: gradient", "volume.txt: mean distance of tracks",
+    for name in ("census", "walk", "filter and chain", "default.txt: gradient", "volume.txt: mean distance of tracks",
                  "recorded step"):
         assert name in page
     for stage in (*stages.STAGES.values(), "training", "tracks of 1,000 points"):
