@@ -23,7 +23,7 @@ from scipy.linalg import solveh_banded
 import util
 from loaders.data_dir import DataDir, mask_bit, mask_byte
 from loaders.evidence import read_evidence
-from tracking.witnesses import distances_from, visibility_odds
+from tracking.witnesses import companions, contradicted, distances_from, visibility_odds
 from util import UserError, inside_image, length_unit
 
 
@@ -182,12 +182,16 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     hops = Hops.of(data)
     walk = walk_all(hops, frames, pixels, range(data.num_frames), progress)
     evidence = [one for one in read_evidence(data.path, data.num_frames) if one.followed]
-    witnessed = evidence and distances_from(evidence, frames, pixels, (walk.places, tracks), (data.height, data.width))
-    merged, away = merge(walk, tracks, witnessed)
+    witnessed, led = (), None
+    if evidence:
+        size = data.height, data.width
+        led = companions(evidence, frames, pixels, walk.places, walk.share, max(size))
+        witnessed = distances_from(evidence, frames, pixels, (walk.places, tracks), size, led)
+    merged, away = merge(walk, tracks, witnessed, led)
     model_odds = 1 - scores - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
     odds = flow_odds(walk, hops.unit) + model_odds
     if evidence:
-        odds += visibility_odds(evidence, frames, pixels, merged, max(data.height, data.width))
+        odds += visibility_odds(evidence, frames, pixels, merged, max(size))
     scores = occlusion(odds)
     seen = scores < 0.5
     kept = seen | np.isfinite(witnessed[1]) if witnessed else seen
@@ -230,10 +234,7 @@ def walk_outwards(hops, frame, pixels, window):
 
 
 def walk_again(hops, frames, walk, window, progress=None):
-    """A new Walk of the queries of frames (Q,): each frame is reached from all others, as the walk has them.
-
-    It takes most of the time, so this is where progress is told.
-    """
+    """A new Walk of the queries of frames (Q,): each frame is reached from all others. Tells the progress of all."""
     columns = frames - window.start
     result = Walk.start(walk.places[np.arange(len(frames)), columns], columns, len(window))
     for target in window:
@@ -301,13 +302,14 @@ def consensus(ends, errors, weights):
     return np.einsum("sn,snc->nc", part, ends), error, agreement
 
 
-def merge(walk, tracks, witnessed=()):
+def merge(walk, tracks, witnessed=(), led=None):
     """A walk and a model's tracks (n, M, 2) averaged -> tracks, and pixels (n, M) that they are apart, 0 with no flow.
 
     The model's error is its point's median distance from flow. Its squared distance from flow counts as an
     error of it too, so that flow stands where they disagree; where there is no flow the model does. Where evidence says
     who is right, the distance of each from that counts in place of it. witnessed: those distances (n, M), of flow's
-    places and of the model's, NaN where nothing is known (tracking/witnesses.py).
+    places and of the model's, NaN where nothing is known (tracking/witnesses.py). led: where companions have it, and
+    their error: that is where a track is that flow does not find, or has clearly elsewhere.
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)
@@ -320,7 +322,10 @@ def merge(walk, tracks, witnessed=()):
         variance, of_model = variance + np.where(known, witnessed[0], 0) ** 2, np.where(known, witnessed[1], away)
     total = (variance + usual + np.square(of_model)).clip(1e-12)  # 0 at the query of a model that is never off
     to_model = np.where(found, variance / total, 1)[..., None]
-    return (walk.places + to_model * (tracks - walk.places)).astype(np.float32), np.where(found, away, 0)
+    merged = walk.places + to_model * (tracks - walk.places)
+    if led is not None:
+        merged = np.where(contradicted(walk.places, walk.error, led)[..., None], led[0], merged)
+    return merged.astype(np.float32), np.where(found, away, 0)
 
 
 def flow_odds(walk, unit=1.0):

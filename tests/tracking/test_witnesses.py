@@ -84,6 +84,65 @@ def test_tracks_stored_beside_the_flow_judge_a_model_and_matches_do_not(truth_sc
     assert away[0] == away[1] and away[2] < 0.8 * away[0]
 
 
+@pytest.fixture
+def company():
+    """16 points 6 px apart that go 5 px right a frame, but two go down, and one leaves; a query among them, with which
+    flow goes for three frames, is 12 px off in the fourth and arrives nowhere in the last."""
+    x, y = np.meshgrid(np.arange(20, 44, 6.0), np.arange(20, 44, 6.0))
+    start, times = np.stack([x, y], -1).reshape(-1, 2), np.arange(6)
+    tracks = start[:, None] + times[:, None] * [5.0, 0.0]
+    tracks[[3, 12]] = start[[3, 12], None] + times[:, None] * [0.0, 4.0]
+    tracks[5, 3:] = tracks[10, 3:] + [20, 9]  # from here on
+    tracks[6, 0] += [0.8, -0.6]  # where it starts, too, a point is known no better than elsewhere
+    pixels = np.array([[30.0, 30]])
+    places = pixels[:, None] + times[:, None] * [5.0, 0.0]
+    places[0, 4] += [0, 12]
+    share = np.float32([[1, 1, 1, 0.8, 0.5, 0]])
+    one = replace(of_tracks("one", tracks, np.ones(tracks.shape[:2], bool), {(0, 1)}))
+    return one, pixels, places, share
+
+
+def test_companions_say_where_a_query_is_when_flow_leaves_them(company):
+    one, pixels, places, share = company
+    found, error = witnesses.companions([one], np.zeros(1, int), pixels, places, share, 100)
+    np.testing.assert_allclose(found[0, 1:], pixels + np.arange(1, 6)[:, None] * [5, 0], atol=0.15)
+    assert (error[0, 1:] < 0.5).all()
+    flow_error = np.float32([[0, 0.5, 0.5, 0.7, 1, np.inf]])
+    elsewhere = witnesses.contradicted(places, flow_error, (found, error))
+    assert elsewhere.tolist() == [[False, False, False, False, True, True]]
+    walk = refinement.Walk(places, flow_error, share)
+    model = np.repeat(pixels[:, None], 6, axis=1).astype(np.float32)
+    merged, _ = refinement.merge(walk, model, led=(found, error))
+    np.testing.assert_allclose(merged[0, 4:], found[0, 4:], atol=1e-5)
+    alone, _ = refinement.merge(walk, model)
+    assert np.array_equal(merged[:, :4], alone[:, :4])
+
+
+def test_who_is_alone_hidden_far_or_goes_elsewhere_is_no_companion(company):
+    one, pixels, places, share = company
+    only = replace(one, tracks=one.tracks[5:6], visible=one.visible[5:6])
+    hidden = replace(one, visible=np.tile(np.arange(6) != 4, (16, 1)))
+    unseen = replace(one, visible=np.tile(np.arange(6) > 0, (16, 1)))
+    others = replace(one, tracks=one.tracks[[3, 12]], visible=one.visible[[3, 12]])
+    frames = np.zeros(1, int)
+    for several, known in (([only], []), ([hidden], [0, 1, 2, 3, 5]), ([unseen], []), ([others], []), ([], []),
+                           ([replace(one, tracks=None, visible=None)], [])):
+        found, error = witnesses.companions(several, frames, pixels, places, share, 100)
+        assert np.flatnonzero(np.isfinite(error[0])).tolist() == known
+        assert np.array_equal(np.isfinite(found[0]).all(-1), np.isfinite(error[0]))
+    far = witnesses.companions([one], frames, pixels + [0, 60], places + [0, 60], share, 100)
+    assert np.isinf(far[1]).all()
+
+
+def test_distances_are_from_companions_where_there_are_any(company, known):
+    one, pixels, places, share = company
+    led = witnesses.companions([one], np.zeros(1, int), pixels, places, share, 100)
+    (alone,), (found,) = (distances_from([known], np.zeros(1, int), pixels, [places[:, :3]], SIZE, said)
+                          for said in (None, tuple(part[:, :3] for part in led)))
+    np.testing.assert_allclose(found[0, 1:], 0, atol=0.15)
+    assert (np.abs(alone[0, 1:] - found[0, 1:]) > 0.3).all()
+
+
 def test_points_that_go_as_a_track_does_vote_on_its_visibility(known):
     """One point 3 px off, hidden in frame 1, and another that goes elsewhere; none near the last query."""
     pixels = np.array([[20.0, 20], [20, 20], [90, 5]])
