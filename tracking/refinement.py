@@ -23,7 +23,7 @@ from scipy.linalg import solveh_banded
 import util
 from loaders.data_dir import DataDir, mask_bit, mask_byte
 from loaders.evidence import read_evidence
-from tracking.witnesses import companions, contradicted, distances_from, visibility_odds
+from tracking.witnesses import companions, contradicted, distances_from
 from util import UserError, inside_image, length_unit
 
 
@@ -191,7 +191,7 @@ def refine(data, frames, pixels, tracks, scores, progress=None):
     model_odds = 1 - scores - SETTINGS.away_odds * np.log(0.5 + away / hops.unit)
     odds = flow_odds(walk, hops.unit) + model_odds
     if evidence:
-        odds += visibility_odds(evidence, frames, pixels, merged, max(size))
+        odds += led.odds
     scores = occlusion(odds)
     seen = scores < 0.5
     kept = seen | np.isfinite(witnessed[1]) if witnessed else seen
@@ -308,8 +308,8 @@ def merge(walk, tracks, witnessed=(), led=None):
     The model's error is its point's median distance from flow. Its squared distance from flow counts as an
     error of it too, so that flow stands where they disagree; where there is no flow the model does. Where evidence says
     who is right, the distance of each from that counts in place of it. witnessed: those distances (n, M), of flow's
-    places and of the model's, NaN where nothing is known (tracking/witnesses.py). led: where companions have it, and
-    their error: that is where a track is that flow does not find, or has clearly elsewhere.
+    places and of the model's, NaN where nothing is known (tracking/witnesses.py). led: Companions: they have
+    a track that flow does not find, or has clearly elsewhere.
     """
     found = np.isfinite(walk.error)
     away = np.linalg.norm(walk.places - tracks, axis=-1)
@@ -324,7 +324,7 @@ def merge(walk, tracks, witnessed=(), led=None):
     to_model = np.where(found, variance / total, 1)[..., None]
     merged = walk.places + to_model * (tracks - walk.places)
     if led is not None:
-        merged = np.where(contradicted(walk.places, walk.error, led)[..., None], led[0], merged)
+        merged = np.where(contradicted(walk.places, walk.error, led)[..., None], led.places, merged)
     return merged.astype(np.float32), np.where(found, away, 0)
 
 

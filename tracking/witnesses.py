@@ -9,6 +9,8 @@ flow leads elsewhere than several of them the query is where they are. And they 
 Conventions: Q queries, N frames; pixels (x, y) with integer centres at the processed size; numpy.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -22,7 +24,7 @@ PLACES_AT_ONCE = 2**20  # of tracks around queries, which bounds the memory: ten
 def distances_from(evidence, frames, pixels, tracks, size, led=None):
     """How far tracks [(Q, N, 2)] of pixels (Q, 2) of frames (Q,) are from what evidence says -> [(Q, N)] in pixels.
 
-    evidence: [loaders.evidence.Evidence]; size: (H, W); led: what `companions` says, which goes first. NaN where no
+    evidence: [loaders.evidence.Evidence]; size: (H, W); led: Companions, which go first. NaN where no
     point is within reach, and at the query.
     """
     found = [np.full(track.shape[:2], np.nan, np.float32) for track in tracks]
@@ -34,7 +36,7 @@ def distances_from(evidence, frames, pixels, tracks, size, led=None):
                 distance[rows, target] = np.linalg.norm(track[rows, target] - ends, axis=-1)
     if led is not None:
         for distance, track in zip(found, tracks):
-            np.copyto(distance, np.linalg.norm(track - led[0], axis=-1), where=np.isfinite(led[1]))
+            np.copyto(distance, np.linalg.norm(track - led.places, axis=-1), where=np.isfinite(led.error))
     return found
 
 
@@ -49,32 +51,49 @@ def expected(evidence, frame, target, pixels, side):
     return np.where(distance[:, None] < SETTINGS.reach * side, moved, np.nan)
 
 
-def companions(evidence, frames, pixels, places, share, side):
-    """Where companions of pixels (Q, 2) of frames (Q,) say that they are -> places (Q, N, 2), error (Q, N) in pixels.
+class Companions(NamedTuple):
+    """What the companions of Q queries say: where each is, that place's error in pixels, and log odds that it is seen.
 
-    places (Q, N, 2), share (Q, N): where flow has them, and how much of it agrees, 0 where none arrives. A companion is
-    one of the points around a pixel, seen in its frame: near ones count most, and as often as they went as it did. Of
-    those seen in another frame the largest group that agrees is asked. error: inf where that is no more than one point.
-    evidence: [loaders.evidence.Evidence]; side: of the frame, the longer.
+    places (Q, N, 2), NaN, and error (Q, N), inf, where no two are seen; odds (Q, N), 0 where nobody says anything.
     """
-    known = [one for one in evidence if one.tracks is not None]
-    result, error = np.full(places.shape, np.nan, np.float32), np.full(share.shape, np.inf, np.float32)
+
+    places: np.ndarray
+    error: np.ndarray
+    odds: np.ndarray
+
+
+def companions(evidence, frames, pixels, places, share, side):
+    """The Companions of pixels (Q, 2) of frames (Q,), among the points around them that are seen in their frame.
+
+    places (Q, N, 2), share (Q, N): where flow has the queries, and how much of it agrees, 0 where none arrives. Near
+    points count most, and as often as they went as flow has it. In each frame the largest group that agrees says where
+    a query is, of those that are seen there; all of them whether it is, each with one to its log odds: as who is right
+    in 73 % of cases. Who never says that a point is hidden does not know. evidence: [loaders.evidence.Evidence]; side:
+    of the frame, the longer.
+    """
+    known, shape = [one for one in evidence if one.tracks is not None], share.shape
+    found = Companions(np.full(places.shape, np.nan, np.float32), np.full(shape, np.inf, np.float32), np.zeros(shape))
     if not known:
-        return result, error
+        return found
     tracks, visible = (np.concatenate([getattr(one, name) for one in known]) for name in ("tracks", "visible"))
-    at_once = max(1, PLACES_AT_ONCE // (NEIGHBOURS**2 * share.shape[1]))
+    says = np.concatenate([np.full(one.visible.shape, not one.visible.all()) for one in known])
+    says = says * np.where(visible, 1, -1)
+    at_once = max(1, PLACES_AT_ONCE // (NEIGHBOURS**2 * shape[1]))
     for frame in np.unique(frames).tolist():
         rows, here = np.flatnonzero(frames == frame), np.flatnonzero(visible[:, frame])
         for part in (rows[k : k + at_once] for k in range(0, len(rows) if len(here) else 0, at_once)):
-            away, near = around(tracks[here, frame], pixels[part], side)
-            nearness, near = 1 / (1 + np.square(away / (SETTINGS.spread * side))), here[near]
+            away, near = cKDTree(tracks[here, frame]).query(
+                pixels[part], k=min(NEIGHBOURS, len(here)), distance_upper_bound=SETTINGS.reach * side)
+            away, near = away.reshape(len(part), -1), here[near.reshape(len(part), -1).clip(max=len(here) - 1)]
             motion = tracks[near] - tracks[near, frame, None]
             agree, off = agreement(motion, places[part] - pixels[part][:, None],
-                                   share[part] * (np.arange(share.shape[1]) != frame), visible[near], side)
+                                   share[part] * (np.arange(shape[1]) != frame), visible[near], side)
+            weight = agree / (1 + np.square(away / (SETTINGS.spread * side)))  # 0 out of reach
             there = pixels[part][:, None, None] + motion - off[:, :, None]
-            weight = np.where(visible[near], (nearness * agree)[..., None], 0)
-            result[part], error[part] = largest_group(there, weight, SETTINGS.alike * side)
-    return result, error
+            found.places[part], found.error[part] = largest_group(
+                there, weight[..., None] * visible[near], SETTINGS.alike * side)
+            found.odds[part] = np.einsum("qk,qkn->qn", weight, says[near])
+    return found
 
 
 def contradicted(places, error, led):
@@ -82,23 +101,16 @@ def contradicted(places, error, led):
 
     places (Q, N, 2), error (Q, N): flow's; inf where it finds nothing, which companions then do, 0 at the query.
     """
-    apart = np.square(places - led[0]).sum(-1)
-    return np.isfinite(led[1]) & (error > 0) & (
-        np.isinf(error) | (apart > 9 * (np.square(error) + np.square(led[1]))))
-
-
-def around(points, pixels, side):
-    """The points (m, 2) around pixels (n, 2) -> distances (n, k), inf of those out of reach, and which they are."""
-    away, near = cKDTree(points).query(pixels, k=min(NEIGHBOURS, len(points)),
-                                       distance_upper_bound=SETTINGS.reach * side)
-    return away.reshape(len(pixels), -1), near.reshape(len(pixels), -1).clip(max=len(points) - 1)
+    apart = np.square(places - led.places).sum(-1)
+    far = apart > 9 * (np.square(error) + np.square(led.error))  # not true where either is inf
+    return np.isfinite(led.error) & (error > 0) & (np.isinf(error) | far)
 
 
 def agreement(motion, flow, share, seen, side):
     """How often k points around each of n move (n, k, N, 2) as flow (n, N, 2) has it -> (n, k) from 0 to 1, and by what
     they are off all the time (n, k, 2): where a point is at the start is as noisy as elsewhere.
 
-    share (n, N): what flow counts; seen (n, k, N): where the points are. Laplace's rule: who is never compared, never.
+    share (n, N): what flow counts; seen (n, k, N): where the points are. Who is never compared: half of the time.
     """
     missed, counts = motion - flow[:, None], share[:, None] * seen
     off = np.zeros((*motion.shape[:2], 2))
@@ -106,7 +118,7 @@ def agreement(motion, flow, share, seen, side):
         alike = counts * (np.linalg.norm(missed - off[:, :, None], axis=-1) < within * SETTINGS.alike * side)
         off = np.einsum("qkn,qknc->qkc", alike, missed) / alike.sum(-1, keepdims=True).clip(1e-9)
     alike = counts * (np.linalg.norm(missed - off[:, :, None], axis=-1) < SETTINGS.alike * side)
-    return alike.sum(-1) / (counts.sum(-1) + 1), off
+    return (alike.sum(-1) + 0.5) / (counts.sum(-1) + 1), off
 
 
 def largest_group(places, weight, within):
@@ -122,38 +134,3 @@ def largest_group(places, weight, within):
     several = count >= 2
     error = np.sqrt((spread * count / (count - 1).clip(1) + NOISE**2) / count.clip(1))
     return np.where(several[..., None], mean, np.nan), np.where(several, error, np.inf)
-
-
-def visibility_odds(evidence, frames, pixels, tracks, side):
-    """Log odds (Q, N) that points of pixels (Q, 2) of frames (Q,) are seen where their tracks (Q, N, 2) have them.
-
-    Of the points nearest to a query that are seen in its frame, near ones count most, and those that go as its track
-    does vote, by whether their source says that it sees them (Laplace's rule of succession: none vote, 0). Who never
-    says that a point is hidden does not know. evidence: [loaders.evidence.Evidence]; side: of the frame, the longer.
-    """
-    votes = np.zeros((2, *tracks.shape[:2]), np.float32)
-    at_once = max(1, PLACES_AT_ONCE // (NEIGHBOURS * tracks.shape[1]))
-    for one in evidence:
-        if one.visible is None or one.visible.all():
-            continue
-        for frame in np.unique(frames).tolist():
-            rows, known = np.flatnonzero(frames == frame), np.flatnonzero(one.visible[:, frame])
-            if not len(known):
-                continue
-            for part in (rows[k : k + at_once] for k in range(0, len(rows), at_once)):
-                away, near = around(one.tracks[known, frame], pixels[part], side)
-                weight, near = 1 / (1 + np.square(away / (SETTINGS.spread * side))), known[near]  # 0 out of reach
-                votes[:, part] += votes_of(one.tracks[near], one.visible[near], weight, frame, tracks[part], side)
-    return np.log((votes[0] + 1) / (votes[1] + 1))
-
-
-def votes_of(known, visible, weight, frame, tracks, side):
-    """(2, n, N): weight (n, k) of the tracks around each of n that go as it does: of those seen, of those hidden.
-
-    tracks (n, N, 2) start in `frame`; known (n, k, N, 2), visible (n, k, N): the k around each.
-    """
-    motion = known - known[:, :, frame, None]
-    missed = motion - (tracks - tracks[:, frame, None])[:, None]
-    alike = np.einsum("qknc,qknc->qkn", missed, missed) < (SETTINGS.alike * side) ** 2
-    seen, every = (np.einsum("qk,qkn->qn", weight, mask) for mask in (alike & visible, alike))
-    return np.stack([seen, every - seen])

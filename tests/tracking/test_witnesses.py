@@ -104,15 +104,16 @@ def company():
 
 def test_companions_say_where_a_query_is_when_flow_leaves_them(company):
     one, pixels, places, share = company
-    found, error = witnesses.companions([one], np.zeros(1, int), pixels, places, share, 100)
+    led = witnesses.companions([one], np.zeros(1, int), pixels, places, share, 100)
+    found, error = led.places, led.error
     np.testing.assert_allclose(found[0, 1:], pixels + np.arange(1, 6)[:, None] * [5, 0], atol=0.15)
     assert (error[0, 1:] < 0.5).all()
     flow_error = np.float32([[0, 0.5, 0.5, 0.7, 1, np.inf]])
-    elsewhere = witnesses.contradicted(places, flow_error, (found, error))
+    elsewhere = witnesses.contradicted(places, flow_error, led)
     assert elsewhere.tolist() == [[False, False, False, False, True, True]]
     walk = refinement.Walk(places, flow_error, share)
     model = np.repeat(pixels[:, None], 6, axis=1).astype(np.float32)
-    merged, _ = refinement.merge(walk, model, led=(found, error))
+    merged, _ = refinement.merge(walk, model, led=led)
     np.testing.assert_allclose(merged[0, 4:], found[0, 4:], atol=1e-5)
     alone, _ = refinement.merge(walk, model)
     assert np.array_equal(merged[:, :4], alone[:, :4])
@@ -127,49 +128,46 @@ def test_who_is_alone_hidden_far_or_goes_elsewhere_is_no_companion(company):
     frames = np.zeros(1, int)
     for several, known in (([only], []), ([hidden], [0, 1, 2, 3, 5]), ([unseen], []), ([others], []), ([], []),
                            ([replace(one, tracks=None, visible=None)], [])):
-        found, error = witnesses.companions(several, frames, pixels, places, share, 100)
+        found, error, _ = witnesses.companions(several, frames, pixels, places, share, 100)
         assert np.flatnonzero(np.isfinite(error[0])).tolist() == known
         assert np.array_equal(np.isfinite(found[0]).all(-1), np.isfinite(error[0]))
     far = witnesses.companions([one], frames, pixels + [0, 60], places + [0, 60], share, 100)
-    assert np.isinf(far[1]).all()
+    assert np.isinf(far.error).all()
 
 
 def test_distances_are_from_companions_where_there_are_any(company, known):
     one, pixels, places, share = company
     led = witnesses.companions([one], np.zeros(1, int), pixels, places, share, 100)
     (alone,), (found,) = (distances_from([known], np.zeros(1, int), pixels, [places[:, :3]], SIZE, said)
-                          for said in (None, tuple(part[:, :3] for part in led)))
+                          for said in (None, witnesses.Companions(*(part[:, :3] for part in led))))
     np.testing.assert_allclose(found[0, 1:], 0, atol=0.15)
     assert (np.abs(alone[0, 1:] - found[0, 1:]) > 0.3).all()
 
 
-def test_points_that_go_as_a_track_does_vote_on_its_visibility(known):
-    """One point 3 px off, hidden in frame 1, and another that goes elsewhere; none near the last query."""
-    pixels = np.array([[20.0, 20], [20, 20], [90, 5]])
-    tracks = np.stack([moved(pixels, t) for t in range(N)], axis=1)
-    positions = np.stack([tracks[0] + [3, 0], tracks[0] + [[0, 2], [9, 9], [9, 9]]])
-    weight = 1 / (1 + (3 / (SETTINGS.spread * 100)) ** 2)
-    one = replace(known, tracks=positions, visible=np.array([[True, False, True], [True, True, False]]))
-    frames = np.zeros(3, int)
-    found = witnesses.visibility_odds([one], frames, pixels, tracks, 100)
-    np.testing.assert_allclose(found[:2, 1:], [[-np.log(1 + weight), np.log(1 + weight)]] * 2)
-    assert (found[2] == 0).all()
-    astray = witnesses.visibility_odds([one], frames, pixels, tracks + [0, 8] * (np.arange(N) > 0)[:, None], 100)
-    assert (astray[:, 1:] == 0).all()
-    twice = witnesses.visibility_odds([one, one], frames, pixels, tracks, 100)
-    np.testing.assert_allclose(twice[0, 1:], [-np.log(1 + 2 * weight), np.log(1 + 2 * weight)])
+def test_companions_vote_on_visibility_each_by_how_near_it_is_and_how_often_it_went_along(company):
+    """By a point 3 px off the query that went along in the three other frames in which it is seen."""
+    one, pixels, places, share = company
+    still = places.copy()
+    still[0, 4] -= [0, 12]
+    tracks, visible = still + [[[3, 0]]], np.array([[True, True, False, True, False, True]])
+    single = replace(one, tracks=tracks, visible=visible)
+    seen_in = np.ones(6)
+    weight = 3.5 / 4 / (1 + (3 / (SETTINGS.spread * 100)) ** 2)
+    odds = witnesses.companions([single], np.zeros(1, int), pixels, still, seen_in[None], 100).odds
+    np.testing.assert_allclose(odds, weight * np.where(visible, 1, -1), rtol=1e-6)
+    twice = witnesses.companions([single, single], np.zeros(1, int), pixels, still, seen_in[None], 100).odds
+    np.testing.assert_allclose(twice, 2 * odds)
 
 
-def test_who_is_not_seen_at_the_start_or_never_hidden_has_no_vote(known):
-    pixels, frames = lattice()[:5] + 0.5, np.full(5, 1)
-    tracks = np.stack([moved(pixels, t - 1) for t in range(N)], axis=1)
-    hidden = replace(known, visible=np.tile([True, False, True], (len(known.tracks), 1)))
-    for one in (known, hidden, replace(known, tracks=None, visible=None)):
-        assert (witnesses.visibility_odds([one], frames, pixels, tracks, 100) == 0).all()
-    seen = replace(known, visible=np.tile([True, True, False], (len(known.tracks), 1)))
-    odds = witnesses.visibility_odds([seen], frames, moved(pixels, 1), tracks + moved(pixels, 1)[:, None]
-                                     - tracks[:, 1:2], 100)
-    assert (odds[:, 0] > 1).all() and (odds[:, 2] < -1).all()
+def test_who_is_not_seen_at_the_start_never_hidden_or_out_of_reach_has_no_vote(company):
+    one, pixels, places, share = company
+    hidden = replace(one, visible=np.tile(np.arange(6) % 2 == 1, (16, 1)))
+    for known in (one, hidden, replace(one, tracks=None, visible=None)):
+        assert (witnesses.companions([known], np.zeros(1, int), pixels, places, share, 100).odds == 0).all()
+    seen = replace(one, visible=np.tile(np.arange(6) != 3, (16, 1)))
+    for where, voted in (([0, 0], True), ([0, 60], False)):
+        odds = witnesses.companions([seen], np.zeros(1, int), pixels + where, places + where, share, 100).odds[0]
+        assert odds.any() == voted and (not voted or (odds[3] < -1 and (odds[[1, 2, 4, 5]] > 1).all()))
 
 
 def test_refined_scores_follow_what_tracks_say_of_visibility(truth_scene, truth_data, tmp_path):
