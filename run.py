@@ -108,7 +108,7 @@ def preset(text):
 
 
 def shape_of(preprocess_args):
-    """What the options of preprocessing say of sizes. UserError for options that it has not."""
+    """What the options of preprocessing say of sizes and the device. UserError for options that it has not."""
     parser = preprocess_parser()
     parser.error = lambda message: refuse(f"--preprocess_args: {message}")
     parsed = parser.parse_args(["input", "--data_dir", "d", *preprocess_args])
@@ -118,7 +118,7 @@ def shape_of(preprocess_args):
     depth = Path(parsed.depth or "none")
     own += ["depth"] if depth.is_dir() and not (depth / "config.json").exists() else []  # maps, and no network
     sizes = {name: getattr(parsed, name) for name in ("max_side", "start", "end", "max_interval")}
-    return sizes | {"of_one_video": own}
+    return sizes | {"of_one_video": own, "on_cpu": parsed.device == "cpu"}
 
 
 def refuse(message):

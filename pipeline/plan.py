@@ -27,7 +27,7 @@ class Settings:
     config: str
     preprocess_args: tuple = ()
     train_args: tuple = ()
-    shape: dict = field(default_factory=dict)  # max_side, start, end, max_interval: of preprocess_args
+    shape: dict = field(default_factory=dict)  # max_side, start, end, max_interval, on_cpu: of preprocess_args
     queries: dict = field(default_factory=dict)  # {name: QUERIES}; of the others the entry ""
     what: tuple = ("tracks", "trails")
     page: bool = False
@@ -143,7 +143,7 @@ def plan_video(video, out, settings):
     root = Path(settings.scratch) / digest(str(out))[:8] / video.name if settings.scratch else folder
     shape = {key: settings.shape.get(key) for key in ("max_side", "start", "end")}
     size, interval = resources.as_processed(video.size, **shape), settings.shape.get("max_interval")
-    needs = resources.needs(size, interval, flow_on_gpu="cpu" not in settings.preprocess_args)
+    needs = resources.needs(size, interval, flow_on_gpu=not settings.shape.get("on_cpu"))
     stages = stages_of(video, folder, root / "data", settings)
     return VideoPlan(video, str(folder), str(root / "data"), stages, needs, settings.keep, bool(settings.scratch))
 

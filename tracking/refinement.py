@@ -7,10 +7,10 @@ flow is off, so ends of flow are averaged by that error, robustly, and errors ad
 
 A model is trained from the same flow and is off by about a pixel where flow is exact, but it knows of points that no
 flow finds. So its track is averaged with the flow's by their errors, counts less the further it is away (near given
-tracks: from what they say, as the flow does), and stands alone where no flow arrives. Without a model, points that no
-flow finds go with the pixels around them, by flow from the frames before and after in which they were found. A point is
-seen where many of the flows that could have arrived agree, with a small error, and near the model. Last, tracks are
-smoothed in time, robustly, as true ones rarely jump.
+tracks: from what they say, as the flow does), and stands alone where no flow arrives, unless given tracks lead on from
+there. Without a model, points that no flow finds go with the pixels around them, by flow from the frames before and
+after in which they were found. A point is seen where many of the flows that could have arrived agree, with a small
+error, and near the model. Last, tracks are smoothed in time, robustly, as true ones rarely jump.
 
 Conventions: n or Q points, S sources, M or N frames; pixels (x, y) with integer centres at the processed size; numpy.
 """

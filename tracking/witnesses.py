@@ -3,7 +3,7 @@
 The nearest point to a query that a tracker knows in both frames says where the query would be, by the affine motion of
 the points around it (flow/point_tracks.py). It is near, not it, may be of another surface, or wrong; so it is not gone
 after, but what is far from it is believed less. Matches of features are too coarse for that (benchmarks/NOTES.md).
-Points that go as the query does wherever flow follows it are its companions: of its surface, then, and not wrong. Where
+Points that go as the query does where flow follows it are its companions: likely of its surface, and not wrong. Where
 flow leads elsewhere than several of them the query is where they are. And they say whether it is seen.
 
 Conventions: Q queries, N frames; pixels (x, y) with integer centres at the processed size; numpy.
@@ -17,7 +17,6 @@ from scipy.spatial import cKDTree
 from flow.point_tracks import NEIGHBOURS, PointSettings, affine_motions
 
 SETTINGS = PointSettings()
-NOISE = 0.5  # px: of a point of which others say the same
 PLACES_AT_ONCE = 2**20  # of tracks around queries, which bounds the memory: tens of MB
 
 
@@ -52,9 +51,9 @@ def expected(evidence, frame, target, pixels, side):
 
 
 class Companions(NamedTuple):
-    """What the companions of Q queries say: where each is, that place's error in pixels, and log odds that it is seen.
+    """What companions of Q queries say: where each is, that place's error in pixels, and the log odds that it is seen.
 
-    places (Q, N, 2), NaN, and error (Q, N), inf, where no two are seen; odds (Q, N), 0 where nobody says anything.
+    places (Q, N, 2); error (Q, N), inf at the query and where they do not say where it is; odds (Q, N), 0: no vote.
     """
 
     places: np.ndarray
@@ -67,32 +66,34 @@ def companions(evidence, frames, pixels, places, share, side):
 
     places (Q, N, 2), share (Q, N): where flow has the queries, and how much of it agrees, 0 where none arrives. Near
     points count most, and as often as they went as flow has it. In each frame the largest group that agrees says where
-    a query is, of those that are seen there; all of them whether it is, each with one to its log odds: as who is right
-    in 73 % of cases. Who never says that a point is hidden does not know. evidence: [loaders.evidence.Evidence]; side:
-    of the frame, the longer.
+    a query is, of those that are seen there, if more is said for it than for flow; all of them whether it is seen, each
+    with one to its log odds: as who is right in 73 % of cases. Who never says that a point is hidden does not know.
+    evidence: [loaders.evidence.Evidence], all of their points together; side: of the frame, the longer.
     """
     known, shape = [one for one in evidence if one.tracks is not None], share.shape
-    found = Companions(np.full(places.shape, np.nan, np.float32), np.full(shape, np.inf, np.float32), np.zeros(shape))
+    found = Companions(np.zeros(places.shape, np.float32), np.full(shape, np.inf, np.float32), np.zeros(shape))
     if not known:
         return found
     tracks, visible = (np.concatenate([getattr(one, name) for one in known]) for name in ("tracks", "visible"))
     says = np.concatenate([np.full(one.visible.shape, not one.visible.all()) for one in known])
-    says = says * np.where(visible, 1, -1)
+    says, tracks = says * np.where(visible, 1, -1), np.where(visible[..., None], tracks, 0)  # hidden: maybe NaN
     at_once = max(1, PLACES_AT_ONCE // (NEIGHBOURS**2 * shape[1]))
     for frame in np.unique(frames).tolist():
         rows, here = np.flatnonzero(frames == frame), np.flatnonzero(visible[:, frame])
+        tree = cKDTree(tracks[here, frame])
         for part in (rows[k : k + at_once] for k in range(0, len(rows) if len(here) else 0, at_once)):
-            away, near = cKDTree(tracks[here, frame]).query(
-                pixels[part], k=min(NEIGHBOURS, len(here)), distance_upper_bound=SETTINGS.reach * side)
+            away, near = tree.query(pixels[part], k=min(NEIGHBOURS, len(here)),
+                                    distance_upper_bound=SETTINGS.reach * side)
             away, near = away.reshape(len(part), -1), here[near.reshape(len(part), -1).clip(max=len(here) - 1)]
             motion = tracks[near] - tracks[near, frame, None]
             agree, off = agreement(motion, places[part] - pixels[part][:, None],
                                    share[part] * (np.arange(shape[1]) != frame), visible[near], side)
             weight = agree / (1 + np.square(away / (SETTINGS.spread * side)))  # 0 out of reach
             there = pixels[part][:, None, None] + motion - off[:, :, None]
-            found.places[part], found.error[part] = largest_group(
-                there, weight[..., None] * visible[near], SETTINGS.alike * side)
             found.odds[part] = np.einsum("qk,qkn->qn", weight, says[near])
+            place, error, said = largest_group(there, weight[..., None] * visible[near], SETTINGS.alike * side)
+            found.places[part], found.error[part] = place, np.where(said > share[part], error, np.inf)
+        found.error[rows, frame] = np.inf  # where it is itself
     return found
 
 
@@ -122,7 +123,9 @@ def agreement(motion, flow, share, seen, side):
 
 
 def largest_group(places, weight, within):
-    """The mean of those that agree most, of k places (n, k, N, 2) of weights (n, k, N) -> (n, N, 2), error (n, N)."""
+    """Those that agree most of k places (n, k, N, 2), weights (n, k, N) -> their mean (n, N, 2), its error (n, N), inf
+    where they count for less than two, and their weight (n, N).
+    """
     apart = np.linalg.norm(places[:, :, None] - places[:, None], axis=-1)
     votes = np.einsum("qjn,qkjn->qkn", weight, apart < 2 * within) * (weight > 0)
     best = np.take_along_axis(places, votes.argmax(1)[:, None, :, None], axis=1)
@@ -131,6 +134,4 @@ def largest_group(places, weight, within):
     mean = np.einsum("qkn,qknc->qnc", weight, places) / total.clip(1e-9)[..., None]
     spread = np.einsum("qkn,qkn->qn", weight, np.square(places - mean[:, None]).sum(-1)) / total.clip(1e-9)
     count = np.square(total) / squared.clip(1e-18)  # of points, were they to count alike
-    several = count >= 2
-    error = np.sqrt((spread * count / (count - 1).clip(1) + NOISE**2) / count.clip(1))
-    return np.where(several[..., None], mean, np.nan), np.where(several, error, np.inf)
+    return mean, np.where(count >= 2, np.sqrt(spread / (count - 1).clip(1)), np.inf), total

@@ -48,14 +48,14 @@ def shrink(values, size):
     down, across = (shares(before, after, values.device) for before, after in zip(values.shape[-2:], size))
     unknown = values.isnan()
     averaged = down @ values.masked_fill(unknown, 0) @ across.T
-    return averaged.masked_fill((down @ unknown.float() @ across.T) > 0, torch.nan)
+    return averaged.masked_fill((down @ unknown.float() @ across.T) > 1e-3, torch.nan)  # less is rounding
 
 
 @lru_cache(maxsize=32)  # sizes: a pyramid has a few
 def shares(before, after, device):
     """(after, before): what each of so many pixels along a side counts in each of fewer ones."""
     start, end = (np.arange(before)[None] + step for step in (0, 1))
-    low, high = (np.arange(after)[:, None] * before / after + step * before / after for step in (0, 1))
+    low, high = ((np.arange(after)[:, None] + step) * before / after for step in (0, 1))
     overlap = (np.minimum(end, high) - np.maximum(start, low)).clip(min=0)
     return torch.from_numpy(np.float32(overlap * after / before)).to(device)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -152,3 +153,15 @@ def test_on_a_gpu_several_frames_are_estimated_together_in_one_process(tmp_path,
     together, alone = ({name: bytes for name, bytes in contents(tmp_path / where).items() if name.startswith("flow")}
                        for where in ("together", "alone"))
     assert together == alone and together
+
+
+@pytest.mark.parametrize("device, workers, held, pairs, expected", [
+    ("cpu", None, 1, 10, [1] * 20), ("cuda", 2, 1, 10, [1] * 20), ("cuda", None, 1, 10, [8, 8, 4]),
+    ("cuda", None, 3, 10, [5, 5, 5, 5]), ("cuda", None, 1, 1000, [1] * 20)])
+def test_frames_at_once_are_for_a_gpu_as_far_as_their_flow_fits(device, workers, held, pairs, expected):
+    """854 x 480: 10 pairs are 33 MB of flow a frame, 98 with two candidates: 512 MB hold five of these, and 16."""
+    data = SimpleNamespace(height=480, width=854)
+    work = SimpleNamespace(data=data, estimator=SimpleNamespace(flows_held=held),
+                           reader=SimpleNamespace(device=torch.device(device)))
+    groups = stages.at_once(list(range(20)), pairs, work, workers)
+    assert [len(group) for group in groups] == expected and sum(groups, []) == list(range(20))

@@ -107,7 +107,7 @@ def test_companions_say_where_a_query_is_when_flow_leaves_them(company):
     led = witnesses.companions([one], np.zeros(1, int), pixels, places, share, 100)
     found, error = led.places, led.error
     np.testing.assert_allclose(found[0, 1:], pixels + np.arange(1, 6)[:, None] * [5, 0], atol=0.15)
-    assert (error[0, 1:] < 0.5).all()
+    assert np.isinf(error[0, 0]) and (error[0, 1:] < 0.5).all()
     flow_error = np.float32([[0, 0.5, 0.5, 0.7, 1, np.inf]])
     elsewhere = witnesses.contradicted(places, flow_error, led)
     assert elsewhere.tolist() == [[False, False, False, False, True, True]]
@@ -124,15 +124,38 @@ def test_who_is_alone_hidden_far_or_goes_elsewhere_is_no_companion(company):
     only = replace(one, tracks=one.tracks[5:6], visible=one.visible[5:6])
     hidden = replace(one, visible=np.tile(np.arange(6) != 4, (16, 1)))
     unseen = replace(one, visible=np.tile(np.arange(6) > 0, (16, 1)))
-    others = replace(one, tracks=one.tracks[[3, 12]], visible=one.visible[[3, 12]])
+    others = replace(one, tracks=one.tracks + np.arange(6)[:, None] * [-5.0, 4.0])  # all of them go down
     frames = np.zeros(1, int)
-    for several, known in (([only], []), ([hidden], [0, 1, 2, 3, 5]), ([unseen], []), ([others], []), ([], []),
+    sure = np.ones_like(share)
+    for several, known in (([only], []), ([hidden], [1, 2, 3, 5]), ([unseen], []), ([], []), ([others], []),
                            ([replace(one, tracks=None, visible=None)], [])):
-        found, error, _ = witnesses.companions(several, frames, pixels, places, share, 100)
+        found, error, _ = witnesses.companions(several, frames, pixels, places, sure, 100)
         assert np.flatnonzero(np.isfinite(error[0])).tolist() == known
-        assert np.array_equal(np.isfinite(found[0]).all(-1), np.isfinite(error[0]))
+        assert np.isfinite(found).all()
     far = witnesses.companions([one], frames, pixels + [0, 60], places + [0, 60], share, 100)
     assert np.isinf(far.error).all()
+
+
+def test_more_has_to_be_said_for_companions_than_for_flow(company):
+    """Few and far ones, which lead elsewhere in frame 4, against flow of which all agrees, and of which little does."""
+    one, pixels, places, _ = company
+    few = replace(one, tracks=one.tracks[[4, 13, 14, 15]] + [[[0, 0]] * 4 + [[0, 9], [0, 0]]], visible=one.visible[:4])
+    for share, told in ((1.0, False), (0.05, True)):
+        said = np.float32([[1, 1, 1, 1, share, 1]])
+        led = witnesses.companions([few], np.zeros(1, int), pixels, places, said, 100)
+        assert np.isfinite(led.error[0, 4]) == told
+
+
+def test_a_place_that_is_not_known_of_a_hidden_point_says_nothing(company):
+    one, pixels, places, share = company
+    visible, tracks = one.visible.copy(), one.tracks.copy()
+    visible[::2, 2] = False
+    expected = witnesses.companions([replace(one, visible=visible)], np.zeros(1, int), pixels, places, share, 100)
+    tracks[~visible] = np.nan
+    unknown = replace(one, tracks=tracks, visible=visible)
+    found = witnesses.companions([unknown], np.zeros(1, int), pixels, places, share, 100)
+    for part, same in zip(found, expected):
+        np.testing.assert_array_equal(part, same)
 
 
 def test_distances_are_from_companions_where_there_are_any(company, known):
