@@ -8,7 +8,7 @@ import numpy as np
 import util
 from flow.images import resize
 
-CELLS = 96  # on the long side
+CELLS = 48  # on the long side
 LEAST_GAIN = 1e-3  # of the mass of any cell: with less, all is reached that will be
 
 
