@@ -183,9 +183,9 @@ def likeness(guide, contrast=MotionSettings.colour_contrast):
             for here, there in windows(*guide.shape[1:])]
 
 
-def windows(height, width):
+def windows(height, width, reach=REACH):
     """For each neighbour in reach: slices of the pixels that have it, and of the neighbours."""
-    for x, y in REACH:
+    for x, y in reach:
         yield (np.s_[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)],
                np.s_[max(y, 0) : height - max(-y, 0), max(x, 0) : width - max(-x, 0)])
 

@@ -13,8 +13,9 @@ import util
 from flow.images import RETURN_WITHIN, STRIDE
 
 
+@lru_cache(maxsize=32)  # sizes: a pyramid has a few
 def pixel_grid(size, device):
-    """(1, 2, H, W): each pixel's own position."""
+    """(1, 2, H, W), not to be changed: each pixel's own position."""
     return util.pixel_grid(*size, device).permute(2, 0, 1)[None]
 
 

@@ -1,7 +1,7 @@
 """Pixels of several pairs assigned to a few affine motions each: flow/motions.py, in torch.
 
 Conventions: as in flow.batched.images; a motion (3, 2) as in flow.motions; M motions, of which some pairs may have
-fewer: those are there no more often than never, as nothing follows them.
+fewer: what is not there costs too much to be taken.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 
 import util
 from flow.batched.images import resize, shrink
-from flow.motions import CELLS, FEWEST, GUESSES, LEAST_NOISE, REACH, SWEEPS, TESTED, Motions
+from flow.motions import CELLS, FEWEST, GUESSES, LEAST_NOISE, SWEEPS, TESTED, Motions, windows
 
 NEVER = 1e4  # levels that a motion costs that is not there
 
@@ -109,9 +109,8 @@ def fit(basis, flow, used):
 
 def costs_of_motions(candidates, errors, there, settings):
     """Costs (B, F, H, W) of assigning a pixel to its own flow, the first candidate, or to motions that are `there`."""
-    own, *motions = candidates
     errors = torch.cat(errors, dim=1)
-    away = torch.cat([(flow - own).square().sum(1, keepdim=True) for flow in candidates], dim=1).sqrt()
+    away = torch.cat([(flow - candidates[0]).square().sum(1, keepdim=True) for flow in candidates], dim=1).sqrt()
     costs = errors + settings.own_cost / 2 * away / (away + settings.inlier_distance)
     costs[:, 0] += settings.own_cost
     absent = ~there[..., None, None]
@@ -140,23 +139,15 @@ def mean_field(costs, alike):
     for _ in range(SWEEPS):
         energy = -costs
         for weight, (here, there) in zip(alike, windows(*costs.shape[-2:])):
-            energy[here] += weight * shares[there]
+            energy[(..., *here)] += weight * shares[(..., *there)]
         shares = energy.softmax(1)
     return shares
 
 
 def likeness(guide, contrast):
     """How alike each pixel of guide (B, C, H, W) is to its neighbours in colour, in (0, 1]: a list of (B, 1, h, w)."""
-    return [torch.exp(-(guide[here] - guide[there]).abs().mean(1, keepdim=True) / contrast)
+    return [torch.exp(-(guide[(..., *here)] - guide[(..., *there)]).abs().mean(1, keepdim=True) / contrast)
             for here, there in windows(*guide.shape[-2:])]
-
-
-def windows(height, width):
-    """For each neighbour in reach: slices of the pixels that have it, and of the neighbours."""
-    for x, y in REACH:
-        if abs(x) < width and abs(y) < height:
-            yield tuple((..., slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0)))
-                        for dx, dy in ((x, y), (-x, -y)))
 
 
 def distance_to(mask):
@@ -173,16 +164,14 @@ def distance_to(mask):
     least = torch.where(mask, 0, 16 * far * far)
     step = 2 ** math.ceil(math.log2(max(height, width)))
     while step >= 1:
-        for dy in (-step, 0, step):
-            for dx in (-step, 0, step):
-                if abs(dy) >= height or abs(dx) >= width or (dx, dy) == (0, 0):
-                    continue
-                here = (..., slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0)))
-                there = (..., slice(max(dy, 0), height - max(-dy, 0)), slice(max(dx, 0), width - max(-dx, 0)))
-                other_x, other_y = near_x[there], near_y[there]
-                distance = (other_x - x[here]).square() + (other_y - y[here]).square()
-                closer = distance < least[here]
-                for of, other in ((near_x, other_x), (near_y, other_y), (least, distance)):
-                    of[here] = torch.where(closer, other, of[here])
+        reach = [(dx, dy) for dy in (-step, 0, step) for dx in (-step, 0, step)
+                 if (dx or dy) and abs(dx) < width and abs(dy) < height]
+        for here, there in windows(height, width, reach):
+            here, there = (..., *here), (..., *there)
+            other_x, other_y = near_x[there], near_y[there]
+            distance = (other_x - x[here]).square() + (other_y - y[here]).square()
+            closer = distance < least[here]
+            for of, other in ((near_x, other_x), (near_y, other_y), (least, distance)):
+                of[here] = torch.where(closer, other, of[here])
         step //= 2
     return least.sqrt().clamp(max=far)

@@ -9,6 +9,7 @@ Conventions: images float32 (B, 1, H, W) in levels, 0 to 255; flow (B, 2, H, W),
 """
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -177,7 +178,7 @@ def refine(first, second, flow):
     bright = x * x + y * y + ZETA**2
     across, down = xx * xx + xy * xy + ZETA**2, xy * xy + yy * yy + ZETA**2
     change = torch.zeros_like(flow)
-    checks = checkerboard(flow)
+    checks = checkerboard(flow.shape[-2:], flow.device)
     for _ in range(FIXED_POINTS):
         u, v = change.split(1, dim=1)
         off = t + x * u + y * v
@@ -232,8 +233,9 @@ def slopes(image):
     return [(shifted(image, -1, axis) - shifted(image, 1, axis)) / 2 for axis in (3, 2)]
 
 
-def checkerboard(flow):
+@lru_cache(maxsize=32)  # sizes: a pyramid has a few
+def checkerboard(size, device):
     """(H, W): how far every second pixel is overrelaxed, and then the others."""
-    height, width = flow.shape[-2:]
-    odd = (torch.arange(height, device=flow.device)[:, None] + torch.arange(width, device=flow.device)) % 2
+    down, across = (torch.arange(side, device=device) for side in size)
+    odd = (down[:, None] + across) % 2
     return OMEGA * (1 - odd).float(), OMEGA * odd.float()

@@ -5,7 +5,6 @@ where nothing is known. What comes in and goes out is (P, H, W, 2), as estimator
 """
 
 import itertools
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -126,9 +125,9 @@ class BatchedWalk(DisFlow):
         """See DisFlow."""
         first, second = zip(*(pair for i in frames for pair in ((i, i + 1), (i + 1, i))))
         asked = self.together([{name: flows[0] for name, flows in of.items()} for of in hints or [{}] * len(first)])
-        own = self.search_adjacent(first, second)
-        flow = self.fuse_hints(first, second, own, self.between_shrunk(asked))
-        flow = self.assign_and_refine(first, second, flow)
+        frames = self.both(first, second)
+        flow = self.fuse_hints(frames, self.search_adjacent(frames), self.between_shrunk(asked))
+        flow = self.assign_and_refine(frames, flow)
         return flow.permute(0, 2, 3, 1).unflatten(0, (-1, 2)).cpu().numpy()
 
     def together(self, hints):
@@ -153,7 +152,7 @@ class BatchedWalk(DisFlow):
         if not far:
             return reached
         i, there, before = [i[k] for k in far], [j[k] for k in far], reached.of(far)
-        corrected = self.correct(i, there, before.flow, {name: hint[far] for name, hint in hints.items()})
+        corrected = self.correct(self.both(i, there), before.flow, {name: hint[far] for name, hint in hints.items()})
         alike = self.looks_alike(i, there, corrected)
         flow = torch.where(alike, corrected, before.flow)
         return reached.put(far, before._replace(flow=flow, seen=alike))
@@ -188,37 +187,42 @@ class BatchedWalk(DisFlow):
 
     def both(self, i, j):
         """Frames i and frames j."""
-        return (Frames.together([self.frames[k] for k in frames]) for frames in (i, j))
+        return tuple(Frames.together([self.frames[k] for k in frames]) for frames in (i, j))
 
-    def search_adjacent(self, i, j):
-        first, second = self.both(i, j)
+    def pairs_along(self, both, flow):
+        """Pairs of `both`, frames i and j, at the exposure of what is seen where the flow leads."""
+        return Pairs.along(*both, flow, self.settings.errors)
+
+    def search_adjacent(self, both):
+        first, second = both
         in_order = (part.luminance.flatten(2).sort(dim=2).values[..., None] for part in (second, first))
         pairs = Pairs(first, second, *exposure(*in_order), self.settings.errors)
         shift, candidates = self.settings.motions.radius * max(pairs.searched_size), {}
         for offset in itertools.product((0, -shift, shift), repeat=2):
-            start = first.luminance.new_tensor(offset)[None, :, None, None].expand(len(i), 2, *pairs.searched_size)
+            start = first.luminance.new_tensor(offset)[None, :, None, None]
+            start = start.expand(len(first.luminance), 2, *pairs.searched_size)
             found = self.search(first.luminance, pairs.second_luminance, start)
             candidates[offset] = shrink_flow(found, self.size)
-        return self.fuse_by_luminance(i, j, candidates, (0, 0))
+        return self.fuse_by_luminance(both, candidates, (0, 0))
 
-    def correct(self, i, j, carried, hints):
-        start, (first, second) = self.fuse_hints(i, j, carried, hints), self.both(i, j)
+    def correct(self, both, carried, hints):
+        first, second = both
+        start = self.fuse_hints(both, carried, hints)
         enlarged = resize_flow(start, first.luminance.shape[-2:])
         warped = sample_along(enlarged, second.luminance)
         warped = at_exposure(warped, *exposure(warped, first.luminance))
         rest = self.search(first.luminance, warped, torch.zeros_like(enlarged))
         candidates = {"start": start, "corrected": shrink_flow(rest + sample_along(rest, enlarged), self.size)}
-        return self.assign_and_refine(i, j, self.fuse_by_luminance(i, j, candidates, "start"))
+        return self.assign_and_refine(both, self.fuse_by_luminance(both, candidates, "start"))
 
-    def fuse_hints(self, i, j, own, hints):
-        return self.fuse_by_luminance(i, j, {"own": own, **filled(hints, own)}, "own") if hints else own
+    def fuse_hints(self, both, own, hints):
+        return self.fuse_by_luminance(both, {"own": own, **filled(hints, own)}, "own") if hints else own
 
-    def fuse_by_luminance(self, i, j, candidates, reference):
-        pairs = Pairs.along(*self.both(i, j), candidates[reference], self.settings.errors)
-        return fuse(candidates, pairs.luminance_error)
+    def fuse_by_luminance(self, both, candidates, reference):
+        return fuse(candidates, self.pairs_along(both, candidates[reference]).luminance_error)
 
-    def assign_and_refine(self, i, j, flow):
-        pairs = Pairs.along(*self.both(i, j), flow, self.settings.errors)
+    def assign_and_refine(self, both, flow):
+        pairs = self.pairs_along(both, flow)
         assigned = assign_motions(flow, pairs, self.settings.motions)
         start = resize_flow(assigned, pairs.searched_size)
         refined = shrink_flow(self.refinement(pairs.first.luminance, pairs.second_luminance, start), self.size)
@@ -233,15 +237,11 @@ class BatchedWalk(DisFlow):
 
     def finish_some(self, i, j, flow, hints):
         first, second = (Frames.together([self.full_frames[k] for k in frames]) for frames in (i, j))
-        pairs = Pairs(first, second, *self.exposure_of_shrunk(i, j, flow), self.settings.errors)
+        shrunk = self.pairs_along(self.both(i, j), flow)
+        pairs = Pairs(first, second, shrunk.gain, shrunk.offset, self.settings.errors)
         flow = fuse(upsampled(flow, self.full_size), pairs.colour_error)
         refined = self.search(first.luminance, pairs.second_luminance, flow)
         return fuse({"upsampled": flow, "refined": refined, **filled(hints, flow)}, pairs.colour_error_around)
-
-    def exposure_of_shrunk(self, i, j, flow):
-        """gain, offset of frames j where flow between shrunk frames leads."""
-        pairs = Pairs.along(*self.both(i, j), flow, self.settings.errors)
-        return pairs.gain, pairs.offset
 
 
 def filled(hints, flow):
@@ -253,10 +253,6 @@ def upsampled(flow, size):
     """Candidates for the flow of frames of size (H, W), of flow between shrunk ones: see flow.upsampling."""
     rows, columns = ([torch.from_numpy(places).to(flow.device) for places in around(side, shrunk)]
                      for side, shrunk in zip(size, flow.shape[-2:]))
-
-    def of_each(flow, size, y, x):
-        return flow[:, :, y][..., x]
-
-    each = {(down, across): resize_flow(flow, size, partial(of_each, y=y, x=x))
+    each = {(down, across): resize_flow(flow, size, lambda flow, _, y=y, x=x: flow[:, :, y][..., x])
             for (down, y), (across, x) in itertools.product(enumerate(rows), enumerate(columns))}
     return {"between": resize_flow(flow, size), **each}
